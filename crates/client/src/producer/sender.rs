@@ -1,0 +1,704 @@
+//! The task that sends batches. One loop over events: something new was gathered, a batch has lingered, a broker
+//! answered, a connection was made. Everything it knows is its own; the accumulator is all it shares.
+//!
+//! Order and idempotence, per partition:
+//! - Sequence numbers are given when a batch is first sent, and batches of a partition are sent in that order.
+//! - When one fails and may be sent again, nothing more is sent until all others under way are answered; then the failed
+//!   ones go first, in sequence.
+//! - When a batch is given up, later ones may be refused for the gap. The partition then takes a new producer id and
+//!   counts from 0. Batches that the broker surely does not have are sent under it; one whose fate is unknown is not, as
+//!   it could be written twice: its callers are told so.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use records::{Batch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use wire::{ErrorCode, Text, init_producer_id, produce};
+
+use super::accumulator::{Accumulator, Answer, Gathered, Ready, Ticket};
+use super::{Acks, Delivered, ProducerConfig};
+use crate::Error;
+use crate::cluster::{Cluster, Lane, Lanes, Purpose};
+use crate::connection::Connection;
+
+/// Topics are named up to this version.
+const PRODUCE_CAP: i16 = 12;
+/// The farewell of a producer without acks.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Key = (Arc<str>, i32);
+
+/// What an idempotent producer calls itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    id: ProducerId,
+    epoch: ProducerEpoch,
+}
+
+/// A batch that was sent, or is about to be.
+struct Outgoing {
+    batch: Batch,
+    answers: Vec<Answer>,
+    created: Instant,
+    /// Its place among the partition's batches.
+    number: u64,
+    /// Whether the broker may have it although it did not say so.
+    uncertain: bool,
+    // Held until the outcome is known.
+    _memory: tokio::sync::OwnedSemaphorePermit,
+    _ticket: Ticket,
+}
+
+#[derive(Default)]
+struct Partition {
+    identity: Option<Identity>,
+    next_sequence: i32,
+    next_number: u64,
+    /// To be sent again, by number.
+    again: BTreeMap<u64, Outgoing>,
+    /// Batches under way.
+    in_flight: BTreeMap<u64, ()>,
+    /// Nothing is sent while batches are under way: one of them failed.
+    draining: bool,
+    /// A new identity is needed before anything is sent.
+    renewing: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Broker {
+    connection: Option<Connection>,
+    connecting: bool,
+    in_flight: usize,
+    not_before: Option<Instant>,
+}
+
+/// One request under way.
+struct Request {
+    broker: i32,
+    /// Whether it was handed to a connection: then its fate may be unknown.
+    left: bool,
+    batches: Vec<(Key, Outgoing)>,
+}
+
+enum Event {
+    Connected(i32, Result<Connection, Error>),
+    Learned(Arc<str>, Result<(), Error>),
+    Identity(Option<Key>, Result<Identity, Error>),
+    Answered(Request, Result<Option<produce::Response>, Error>),
+}
+
+/// See the module.
+pub(super) struct Sender {
+    cluster: Arc<Cluster>,
+    lanes: Lanes,
+    config: ProducerConfig,
+    accumulator: Arc<Accumulator>,
+    stop: CancellationToken,
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    partitions: HashMap<Key, Partition>,
+    brokers: HashMap<i32, Broker>,
+    /// Topics that are being asked for, and those that were not found, until when they are left alone.
+    learning: HashSet<Arc<str>>,
+    unlearned: HashMap<Arc<str>, Instant>,
+    identity: Option<Identity>,
+    identifying: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+    /// When to look again, if nothing happens before.
+    wake_at: Option<Instant>,
+}
+
+impl Sender {
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        lanes: Lanes,
+        config: ProducerConfig,
+        accumulator: Arc<Accumulator>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            cluster,
+            lanes,
+            config,
+            accumulator,
+            stop,
+            events: FuturesUnordered::new(),
+            partitions: HashMap::new(),
+            brokers: HashMap::new(),
+            learning: HashSet::new(),
+            unlearned: HashMap::new(),
+            identity: None,
+            identifying: false,
+            failures: 0,
+            not_before: None,
+            wake_at: None,
+        }
+    }
+
+    /// Runs until the producer is closed.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.wake_at = None;
+            self.plan(Instant::now());
+            let wake_at = self.wake_at;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(event) = self.events.next(), if !self.events.is_empty() => self.handle(event),
+                () = self.accumulator.wake.notified() => {}
+                () = async { sleep_until(wake_at.expect("it is checked")).await }, if wake_at.is_some() => {}
+            }
+        }
+        if self.config.acks == Acks::None {
+            self.barrier().await;
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        self.lanes.lane(Purpose::Produce)
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Sends whatever can be sent now.
+    fn plan(&mut self, now: Instant) {
+        let mut keys = self.accumulator.partitions();
+        let waiting = |partition: &Partition| !partition.again.is_empty();
+        keys.extend(self.partitions.iter().filter(|(_, partition)| waiting(partition)).map(|(key, _)| key.clone()));
+        keys.sort_unstable();
+        keys.dedup();
+        for key in &keys {
+            self.expire(key, now);
+        }
+        if keys.is_empty() || !self.identified(now) {
+            return;
+        }
+        // One batch of each partition a round, so that none waits for the others' queues.
+        loop {
+            let mut requests: BTreeMap<i32, Request> = BTreeMap::new();
+            let mut sizes: HashMap<i32, usize> = HashMap::new();
+            for key in &keys {
+                let Some(broker) = self.sendable(key, now) else { continue };
+                let size = sizes.entry(broker).or_default();
+                if *size >= self.config.request_bytes {
+                    continue;
+                }
+                let Some(outgoing) = self.next_batch(key, now) else { continue };
+                *size += outgoing.batch.len();
+                let request = requests.entry(broker).or_insert_with(|| Request { broker, left: true, batches: vec![] });
+                request.batches.push((key.clone(), outgoing));
+            }
+            if requests.is_empty() {
+                return;
+            }
+            for request in requests.into_values() {
+                self.send(request);
+            }
+        }
+    }
+
+    /// Whether the producer has what it needs to send anything at all.
+    fn identified(&mut self, now: Instant) -> bool {
+        if !self.config.idempotent || self.identity.is_some() {
+            return true;
+        }
+        match self.not_before {
+            Some(at) if at > now => self.wake_at(at),
+            _ => self.identify(None),
+        }
+        false
+    }
+
+    fn identify(&mut self, key: Option<Key>) {
+        if key.is_none() && std::mem::replace(&mut self.identifying, true) {
+            return;
+        }
+        let cluster = self.cluster.clone();
+        self.events.push(Box::pin(async move {
+            let identity = async {
+                let request = init_producer_id::Request { transaction_timeout_ms: i32::MAX, ..Default::default() };
+                let response = cluster.call_any(&request).await?;
+                crate::error::check(response.error_code, || "asking for a producer id".into())?;
+                let epoch = ProducerEpoch(response.producer_epoch);
+                Ok(Identity { id: ProducerId(response.producer_id), epoch })
+            };
+            Event::Identity(key, identity.await)
+        }));
+    }
+
+    /// The broker that a batch of the partition can go to now. Starts what is missing for it.
+    fn sendable(&mut self, key: &Key, now: Instant) -> Option<i32> {
+        let partition = self.partitions.entry(key.clone()).or_default();
+        if partition.draining || partition.renewing || partition.in_flight.len() >= self.config.in_flight_max {
+            return None;
+        }
+        if let Some(at) = partition.not_before.filter(|at| *at > now) {
+            self.wake_at(at);
+            return None;
+        }
+        if partition.again.is_empty() && self.accumulator.oldest(&key.0, key.1).is_none() {
+            return None;
+        }
+        let metadata = self.cluster.metadata();
+        let leader = metadata.topics.get(&key.0).and_then(|topic| topic.partition(key.1)).map(|found| found.leader);
+        let Some(leader) = leader.filter(|leader| metadata.brokers.contains_key(leader)) else {
+            self.learn(&key.0, now);
+            return None;
+        };
+        let lane = self.lane();
+        let broker = self.brokers.entry(leader).or_default();
+        if broker.in_flight >= self.config.in_flight_max {
+            return None;
+        }
+        if broker.connection.as_ref().is_some_and(|connection| !connection.is_closed()) {
+            return Some(leader);
+        }
+        broker.connection = None;
+        if let Some(at) = broker.not_before.filter(|at| *at > now) {
+            self.wake_at(at);
+        } else if !std::mem::replace(&mut broker.connecting, true) {
+            let cluster = self.cluster.clone();
+            self.events.push(Box::pin(async move {
+                Event::Connected(leader, cluster.connect_broker(leader, lane).await)
+            }));
+        }
+        None
+    }
+
+    /// Asks for a topic whose leader is not known.
+    fn learn(&mut self, topic: &Arc<str>, now: Instant) {
+        if let Some(at) = self.unlearned.get(topic).copied().filter(|at| *at > now) {
+            self.wake_at(at);
+        } else if self.learning.insert(topic.clone()) {
+            let (cluster, topic) = (self.cluster.clone(), topic.clone());
+            self.events.push(Box::pin(async move {
+                cluster.forget(&topic);
+                let learned = cluster.topic(&topic, false).await.map(|_| ());
+                Event::Learned(topic, learned)
+            }));
+        }
+    }
+
+    /// The partition's next batch: one that is to be sent again, or a new one.
+    fn next_batch(&mut self, key: &Key, now: Instant) -> Option<Outgoing> {
+        let identity = self.identity;
+        let partition = self.partitions.get_mut(key)?;
+        if let Some((_, outgoing)) = partition.again.pop_first() {
+            return Some(outgoing);
+        }
+        let gathered = match self.accumulator.take(&key.0, key.1, now) {
+            Ready::Batch(gathered) => gathered,
+            Ready::At(at) => {
+                self.wake_at(at);
+                return None;
+            }
+            Ready::Empty => return None,
+        };
+        let Gathered { mut builder, answers, created, memory, ticket } = gathered;
+        if let Some(identity) = identity {
+            let identity = *partition.identity.get_or_insert(identity);
+            builder.set_producer(identity.id, identity.epoch, partition.next_sequence);
+            partition.next_sequence = sequence_after(partition.next_sequence, builder.record_count());
+        }
+        let number = partition.next_number;
+        partition.next_number += 1;
+        let batch = builder.build();
+        Some(Outgoing { batch, answers, created, number, uncertain: false, _memory: memory, _ticket: ticket })
+    }
+
+    fn send(&mut self, mut request: Request) {
+        let message = self.message(&request);
+        let broker = self.brokers.entry(request.broker).or_default();
+        for (key, outgoing) in &request.batches {
+            self.partitions.entry(key.clone()).or_default().in_flight.insert(outgoing.number, ());
+        }
+        broker.in_flight += 1;
+        let connection = broker.connection.clone().expect("a batch is only taken for a broker that is connected");
+        let begun = connection.version(wire::ApiKey::Produce, PRODUCE_CAP).and_then(|version| {
+            if self.config.acks == Acks::None {
+                let sending = async move { connection.send(&message, version).await.map(|()| None) };
+                return Ok(Box::pin(sending) as BoxFuture<'static, _>);
+            }
+            // The broker itself may wait as long as it is told for its quorum.
+            let answer = connection.begin(&message, version, self.cluster.config.request_timeout)?;
+            Ok(Box::pin(async move { answer.await.map(Some) }) as BoxFuture<'static, _>)
+        });
+        match begun {
+            Ok(answer) => self.events.push(Box::pin(async move { Event::Answered(request, answer.await) })),
+            Err(error) => {
+                request.left = false;
+                self.events.push(Box::pin(async move { Event::Answered(request, Err(error)) }));
+            }
+        }
+    }
+
+    fn message(&self, request: &Request) -> produce::Request {
+        let mut topics: Vec<produce::TopicProduceData> = Vec::new();
+        for ((topic, partition), outgoing) in &request.batches {
+            let data = produce::PartitionProduceData {
+                index: *partition,
+                records: Some(outgoing.batch.to_segments().into_iter().collect()),
+                ..Default::default()
+            };
+            // Sorted by topic.
+            match topics.last_mut().filter(|last| last.name == **topic) {
+                Some(last) => last.partition_data.push(data),
+                None => topics.push(produce::TopicProduceData {
+                    name: Text::from(topic),
+                    partition_data: vec![data],
+                    ..Default::default()
+                }),
+            }
+        }
+        produce::Request {
+            acks: self.config.acks.number(),
+            timeout_ms: i32::try_from(self.cluster.config.request_timeout.as_millis()).unwrap_or(i32::MAX),
+            topic_data: topics,
+            ..Default::default()
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Connected(id, result) => {
+                let broker = self.brokers.entry(id).or_default();
+                broker.connecting = false;
+                match result {
+                    Ok(connection) => broker.connection = Some(connection),
+                    Err(error) => {
+                        tracing::debug!(broker = id, %error, "the producer cannot reach a leader");
+                        // The cluster paces the attempts to connect; this paces the looks at what it knows.
+                        broker.not_before = Some(now + self.cluster.backoff(0));
+                    }
+                }
+            }
+            Event::Learned(topic, result) => {
+                self.learning.remove(&topic);
+                if let Err(error) = result {
+                    if error.is_retriable() {
+                        let pause = self.cluster.backoff(4);
+                        self.unlearned.insert(topic, now + pause);
+                    } else {
+                        self.give_up_topic(&topic, &error);
+                    }
+                } else {
+                    // It may still lack a leader.
+                    self.unlearned.insert(topic, now + self.cluster.backoff(0));
+                }
+            }
+            Event::Identity(None, result) => {
+                self.identifying = false;
+                match result {
+                    Ok(identity) => {
+                        self.identity = Some(identity);
+                        self.failures = 0;
+                    }
+                    Err(error) if error.is_retriable() => {
+                        self.not_before = Some(now + self.cluster.backoff(self.failures));
+                        self.failures = self.failures.saturating_add(1);
+                    }
+                    Err(error) => {
+                        self.not_before = Some(now + self.cluster.backoff(self.failures));
+                        let keys = self.accumulator.partitions();
+                        keys.iter().for_each(|key| self.give_up(key, &error));
+                    }
+                }
+            }
+            Event::Identity(Some(key), result) => self.renewed(&key, result, now),
+            Event::Answered(request, result) => self.answered(request, result, now),
+        }
+        self.settle();
+    }
+
+    fn answered(&mut self, request: Request, result: Result<Option<produce::Response>, Error>, now: Instant) {
+        if let Some(broker) = self.brokers.get_mut(&request.broker) {
+            broker.in_flight -= 1;
+        }
+        for (key, outgoing) in &request.batches {
+            if let Some(partition) = self.partitions.get_mut(key) {
+                partition.in_flight.remove(&outgoing.number);
+            }
+        }
+        match result {
+            Ok(None) => {
+                for (key, outgoing) in request.batches {
+                    self.deliver(&key, outgoing, None, None);
+                }
+            }
+            Ok(Some(response)) => self.judge(request, response, now),
+            Err(error) => {
+                self.cluster.forget_leaders();
+                for (key, mut outgoing) in request.batches {
+                    outgoing.uncertain |= request.left;
+                    if error.is_retriable() {
+                        self.again(&key, outgoing, now);
+                    } else {
+                        self.fail(&key, outgoing, error.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Matches the partitions of an answer with the batches of its request.
+    fn judge(&mut self, request: Request, response: produce::Response, now: Instant) {
+        let mut answers: HashMap<(Text, i32), produce::PartitionProduceResponse> = HashMap::new();
+        for topic in response.responses {
+            for partition in topic.partition_responses {
+                answers.insert((topic.name.clone(), partition.index), partition);
+            }
+        }
+        for (key, mut outgoing) in request.batches {
+            let Some(answer) = answers.remove(&(Text::from(&key.0), key.1)) else {
+                outgoing.uncertain = true;
+                self.fail(&key, outgoing, Error::broker(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker left out a partition"));
+                continue;
+            };
+            let append_time = (answer.log_append_time_ms >= 0).then_some(Timestamp(answer.log_append_time_ms));
+            match ErrorCode::from(answer.error_code) {
+                ErrorCode::NONE => self.deliver(&key, outgoing, Some(answer.base_offset), append_time),
+                ErrorCode::DUPLICATE_SEQUENCE_NUMBER => self.deliver(&key, outgoing, None, append_time),
+                code => {
+                    let what = format!("writing to {}/{}", key.0, key.1);
+                    let error = Error::broker(code, what).with_message(answer.error_message.as_ref());
+                    tracing::debug!(topic = %key.0, partition = key.1, %error, "a batch was not written");
+                    self.refused(&key, outgoing, code, error, now);
+                }
+            }
+        }
+    }
+
+    fn refused(&mut self, key: &Key, mut outgoing: Outgoing, code: ErrorCode, error: Error, now: Instant) {
+        let earlier = self.partitions.get(key).is_some_and(|partition| {
+            let before = |number: &u64| *number < outgoing.number;
+            partition.in_flight.keys().any(before) || partition.again.keys().any(before)
+        });
+        match code {
+            // It follows one that failed: it comes again after it, and the broker surely does not have it.
+            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if earlier => self.again(key, outgoing, now),
+            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+            | ErrorCode::UNKNOWN_PRODUCER_ID
+            | ErrorCode::INVALID_PRODUCER_EPOCH
+            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+                if self.config.idempotent && !outgoing.uncertain =>
+            {
+                self.again(key, outgoing, now);
+                self.partitions.entry(key.clone()).or_default().renewing = true;
+            }
+            code if code.retriable() => {
+                self.cluster.forget(&key.0);
+                // The leader has it and stopped waiting for the others.
+                let written = [ErrorCode::REQUEST_TIMED_OUT, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND];
+                outgoing.uncertain |= written.contains(&code);
+                self.again(key, outgoing, now);
+            }
+            _ => self.fail(key, outgoing, error),
+        }
+    }
+
+    /// Puts a batch back, to be sent again.
+    fn again(&mut self, key: &Key, outgoing: Outgoing, now: Instant) {
+        let partition = self.partitions.entry(key.clone()).or_default();
+        // Batches that fail together count once.
+        if !std::mem::replace(&mut partition.draining, true) {
+            partition.not_before = Some(now + self.cluster.backoff(partition.failures));
+            partition.failures = partition.failures.saturating_add(1);
+        }
+        partition.again.insert(outgoing.number, outgoing);
+    }
+
+    fn deliver(&mut self, key: &Key, outgoing: Outgoing, base: Option<i64>, append_time: Option<Timestamp>) {
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.failures = 0;
+        }
+        for (answer, delta) in outgoing.answers.into_iter().zip(0..) {
+            let offset = base.filter(|base| *base >= 0).map(|base| Offset(base).after(delta));
+            // Whoever dropped the delivery does not care.
+            let _ = answer.send(Ok(Delivered { partition: key.1, offset, append_time }));
+        }
+    }
+
+    /// Gives a batch up that was given a sequence.
+    fn fail(&mut self, key: &Key, outgoing: Outgoing, error: Error) {
+        let partition = self.partitions.entry(key.clone()).or_default();
+        if partition.identity.is_some() {
+            let last = partition.next_number == outgoing.number + 1;
+            if last && !outgoing.uncertain {
+                // Nothing was counted after it: the next batch takes its place.
+                partition.next_sequence = outgoing.batch.header().base_sequence;
+                partition.next_number = outgoing.number;
+            } else {
+                partition.renewing = true;
+            }
+        }
+        let error = if outgoing.uncertain { Error::Unknown(Box::new(error)) } else { error };
+        tell(outgoing.answers, &error);
+    }
+
+    /// Goes on where all batches under way are answered.
+    fn settle(&mut self) {
+        let mut renew = Vec::new();
+        for (key, partition) in &mut self.partitions {
+            if !partition.in_flight.is_empty() {
+                continue;
+            }
+            partition.draining = false;
+            if partition.renewing && partition.identity.take().is_some() {
+                renew.push(key.clone());
+            }
+        }
+        for key in renew {
+            let partition = self.partitions.entry(key.clone()).or_default();
+            let (unknown, sure) = std::mem::take(&mut partition.again).into_iter().partition(|(_, batch)| batch.uncertain);
+            partition.again = sure;
+            let unknown: BTreeMap<u64, Outgoing> = unknown;
+            for (_, outgoing) in unknown {
+                let error = Error::Disconnected {
+                    address: self.cluster.config.target.addresses[0].clone(),
+                    reason: "an earlier batch was given up".into(),
+                };
+                tell(outgoing.answers, &Error::Unknown(Box::new(error)));
+            }
+            self.identify(Some(key));
+        }
+    }
+
+    /// A partition has a new identity: what waits is counted from 0.
+    fn renewed(&mut self, key: &Key, result: Result<Identity, Error>, now: Instant) {
+        match result {
+            Ok(identity) => {
+                let partition = self.partitions.entry(key.clone()).or_default();
+                partition.renewing = false;
+                partition.identity = Some(identity);
+                partition.next_sequence = 0;
+                for outgoing in partition.again.values_mut() {
+                    outgoing.batch.stamp_producer(identity.id, identity.epoch, partition.next_sequence);
+                    partition.next_sequence =
+                        sequence_after(partition.next_sequence, outgoing.batch.header().record_count);
+                }
+            }
+            Err(error) if error.is_retriable() => {
+                let (cluster, key) = (self.cluster.clone(), key.clone());
+                let at = now + cluster.backoff(3);
+                self.events.push(Box::pin(async move {
+                    sleep_until(at).await;
+                    let request = init_producer_id::Request { transaction_timeout_ms: i32::MAX, ..Default::default() };
+                    let identity = cluster.call_any(&request).await.and_then(|response| {
+                        crate::error::check(response.error_code, || "asking for a producer id".into())?;
+                        let epoch = ProducerEpoch(response.producer_epoch);
+                        Ok(Identity { id: ProducerId(response.producer_id), epoch })
+                    });
+                    Event::Identity(Some(key), identity)
+                }));
+            }
+            Err(error) => {
+                self.give_up(key, &error);
+                let partition = self.partitions.entry(key.clone()).or_default();
+                partition.renewing = false;
+                partition.identity = None;
+                partition.next_sequence = 0;
+                // What the partition counted under the old one must not go on: everybody starts anew.
+                self.identity = None;
+            }
+        }
+    }
+
+    /// Gives up what is older than a delivery may take.
+    fn expire(&mut self, key: &Key, now: Instant) {
+        let limit = self.config.delivery_timeout;
+        let Some(oldest) = now.checked_sub(limit) else { return };
+        let error = || Error::TimedOut { what: format!("writing to {}/{}", key.0, key.1), after: limit };
+        for gathered in self.accumulator.take_older(&key.0, key.1, oldest) {
+            tell(gathered.answers, &error());
+        }
+        let partition = self.partitions.entry(key.clone()).or_default();
+        let old: Vec<u64> =
+            partition.again.iter().filter(|(_, batch)| batch.created <= oldest).map(|(number, _)| *number).collect();
+        let mut expired = VecDeque::new();
+        for number in old {
+            expired.extend(partition.again.remove(&number));
+        }
+        let any = !expired.is_empty();
+        for outgoing in expired {
+            self.fail(key, outgoing, error());
+        }
+        if any {
+            self.settle();
+        }
+        // Look again when the next one is due.
+        if let Some(at) = self.partitions.get(key).and_then(|partition| partition.again.values().next()) {
+            let at = at.created + limit;
+            self.wake_at(at);
+        }
+        if let Some(at) = self.accumulator.oldest(&key.0, key.1) {
+            self.wake_at(at + limit);
+        }
+    }
+
+    /// Fails everything of a topic that is not there.
+    fn give_up_topic(&mut self, topic: &Arc<str>, error: &Error) {
+        let mut keys = self.accumulator.partitions();
+        keys.extend(self.partitions.keys().cloned());
+        for key in keys.iter().filter(|key| key.0 == *topic) {
+            self.give_up(key, error);
+        }
+    }
+
+    fn give_up(&mut self, key: &Key, error: &Error) {
+        for gathered in self.accumulator.take_older(&key.0, key.1, Instant::now()) {
+            tell(gathered.answers, error);
+        }
+        let partition = self.partitions.entry(key.clone()).or_default();
+        for (_, outgoing) in std::mem::take(&mut partition.again) {
+            self.fail(key, outgoing, error.clone());
+        }
+    }
+
+    /// Without acks, only the order of a connection tells that a broker has read what was sent: a question after it that
+    /// the broker answers.
+    async fn barrier(&mut self) {
+        for broker in self.brokers.values() {
+            let Some(connection) = &broker.connection else { continue };
+            let question = wire::metadata::Request { topics: Some(vec![]), ..Default::default() };
+            let Ok(version) = connection.version(wire::ApiKey::Metadata, i16::MAX) else { continue };
+            let asked = tokio::time::timeout(BARRIER_TIMEOUT, connection.call(&question, version, Duration::ZERO)).await;
+            if !matches!(asked, Ok(Ok(_))) {
+                tracing::warn!(address = %connection.address(), "the last records may not have reached the broker");
+            }
+        }
+    }
+}
+
+fn tell(answers: Vec<Answer>, error: &Error) {
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
+
+/// Sequence numbers go from 2147483647 to 0.
+fn sequence_after(sequence: i32, count: i32) -> i32 {
+    let next = (i64::from(sequence) + i64::from(count)) & i64::from(i32::MAX);
+    i32::try_from(next).expect("31 bits fit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sequence_after;
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        assert_eq!(sequence_after(0, 5), 5);
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
+    }
+}

@@ -1,0 +1,31 @@
+//! Which partition of the internal topic keeps a group: Java's `String.hashCode`, as Kafka's tools expect it.
+
+/// The partition of `__consumer_offsets` that keeps the group: `Utils.abs(groupId.hashCode()) % partitions`.
+///
+/// # Panics
+/// When `partitions` is not positive.
+#[must_use]
+pub fn partition_for(group: &str, partitions: i32) -> i32 {
+    assert!(partitions > 0, "the internal topic has partitions");
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Kafka's `Utils.abs`: the one number without an absolute value becomes 0.
+    hash.checked_abs().unwrap_or(0) % partitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::partition_for;
+
+    #[test]
+    fn groups_lie_where_java_puts_them() {
+        // "abc".hashCode() = 96354, "log_group".hashCode() = -1102657837 (Java).
+        assert_eq!(partition_for("abc", 50), 96354 % 50);
+        assert_eq!(partition_for("", 50), 0);
+        // "polygenelubricants".hashCode() is Integer.MIN_VALUE.
+        assert_eq!(partition_for("polygenelubricants", 50), 0);
+        // Hash codes are over UTF-16 units: U+1F600 is D83D DE00.
+        assert_eq!(partition_for("\u{1F600}", i32::MAX), 0xD83D * 31 + 0xDE00);
+        // Negative hash codes: "hello world".hashCode() = 1794106052; "Hello, World!" = 1498789909.
+        assert_eq!(partition_for("hello world", i32::MAX), 1_794_106_052);
+    }
+}

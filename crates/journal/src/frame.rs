@@ -1,0 +1,132 @@
+//! The bytes of one append: a fixed header, then the record batch as it came.
+//!
+//! ```text
+//! length u32 │ crc u32 │ position u64 │ topic id 16 B │ partition u32 │ leader epoch i32 │ base offset i64 │ batch …
+//!            └ CRC-32C ┴───────────────── over all of this ─────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Big-endian; `length` counts the whole frame. The CRC of the batch's records was checked when they came in, and is
+//! stored in the batch: the frame's CRC is combined from it, so that no byte is summed twice, and a byte that changes
+//! in memory in between is found when the frame is read.
+
+use bytes::{Buf, BufMut, Bytes};
+use records::{Batch, BatchError, HEADER_LEN, LeaderEpoch, Offset, Partition, Position, TopicId, TopicPartition};
+
+/// Bytes of a frame before its batch.
+pub const FRAME_HEADER_LEN: usize = 48;
+
+/// Where the summed part of a frame begins.
+const SUMMED_FROM: usize = 8;
+
+/// Why bytes are not a frame.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FrameError {
+    /// Nothing was written here: the preallocated rest of a segment.
+    #[error("no frame was written here")]
+    Empty,
+    /// The bytes end before the frame does.
+    #[error("the frame is cut off: {have} bytes of {want}")]
+    Short {
+        /// Bytes there are.
+        have: usize,
+        /// Bytes the frame says it has.
+        want: usize,
+    },
+    /// The frame says it lies elsewhere.
+    #[error("a frame of position {found} at position {expected}")]
+    Position {
+        /// Where it was read.
+        expected: Position,
+        /// What it says.
+        found: Position,
+    },
+    /// The bytes are not those that were written.
+    #[error("CRC {found:08x} where {expected:08x} was written")]
+    Crc {
+        /// As stored.
+        expected: u32,
+        /// As computed.
+        found: u32,
+    },
+    /// The CRC is right but the batch is not one: it was wrong when it was written.
+    #[error("the frame holds no record batch: {0}")]
+    Batch(#[from] BatchError),
+    /// The frame and its batch name different offsets or epochs.
+    #[error("frame and batch disagree about base offset or leader epoch")]
+    Disagree,
+}
+
+/// A frame as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) batch: Batch,
+    pub(crate) len: usize,
+}
+
+/// Header of the frame and header of the batch, ready to be written before the batch's body.
+pub(crate) type Head = [u8; FRAME_HEADER_LEN + HEADER_LEN];
+
+/// The bytes a batch takes up in a journal.
+pub(crate) fn frame_len(batch: &Batch) -> usize {
+    FRAME_HEADER_LEN + batch.len()
+}
+
+/// Writes what comes before the batch's body.
+pub(crate) fn encode_head(position: Position, topic_partition: TopicPartition, batch: &Batch) -> Head {
+    let header = batch.header();
+    let mut head = [0; FRAME_HEADER_LEN + HEADER_LEN];
+    let mut out = &mut head[..];
+    out.put_u32(u32::try_from(frame_len(batch)).expect("a batch is at most 2 GiB"));
+    out.put_u32(0);
+    out.put_u64(position.0);
+    out.put_slice(topic_partition.topic.0.as_bytes());
+    out.put_i32(topic_partition.partition.0);
+    out.put_i32(header.leader_epoch.0);
+    out.put_i64(header.base_offset.0);
+    out.put_slice(&batch.header_bytes());
+    let own = crc32c::crc32c(&head[SUMMED_FROM..FRAME_HEADER_LEN]);
+    let crc = batch.extend_crc(own);
+    head[4..8].copy_from_slice(&crc.to_be_bytes());
+    head
+}
+
+/// Reads the frame at the start of `bytes`, which lie at `position` in their journal. Checks everything that was
+/// promised when it was written; the batch is a slice of `bytes`.
+pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameError> {
+    if bytes.len() < FRAME_HEADER_LEN {
+        return if bytes.iter().all(|byte| *byte == 0) {
+            Err(FrameError::Empty)
+        } else {
+            Err(FrameError::Short { have: bytes.len(), want: FRAME_HEADER_LEN })
+        };
+    }
+    let mut head = &bytes[..FRAME_HEADER_LEN];
+    let len = head.get_u32() as usize;
+    let expected = head.get_u32();
+    if len == 0 {
+        return Err(FrameError::Empty);
+    }
+    if len < FRAME_HEADER_LEN + HEADER_LEN || len > bytes.len() {
+        return Err(FrameError::Short { have: bytes.len(), want: len.max(FRAME_HEADER_LEN + HEADER_LEN) });
+    }
+    let found_position = Position(head.get_u64());
+    if found_position != position {
+        return Err(FrameError::Position { expected: position, found: found_position });
+    }
+    let found = crc32c::crc32c(&bytes[SUMMED_FROM..len]);
+    if found != expected {
+        return Err(FrameError::Crc { expected, found });
+    }
+    let mut topic = [0; 16];
+    head.copy_to_slice(&mut topic);
+    let topic_partition =
+        TopicPartition { topic: TopicId(uuid::Uuid::from_bytes(topic)), partition: Partition(head.get_i32()) };
+    let epoch = LeaderEpoch(head.get_i32());
+    let base_offset = Offset(head.get_i64());
+    let batch = Batch::decode(bytes.slice(FRAME_HEADER_LEN..len))?;
+    if batch.header().base_offset != base_offset || batch.header().leader_epoch != epoch {
+        return Err(FrameError::Disagree);
+    }
+    Ok(Frame { topic_partition, batch, len })
+}

@@ -1,0 +1,363 @@
+//! One file of a journal: a header, then frames that follow each other without a gap. Positions count the bytes of
+//! frames only, so a segment's first frame lies at the segment's first position.
+//!
+//! While a segment is in use, an index in memory says where each partition's batches lie in it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::RwLock;
+use records::{Batch, JournalId, Offset, Position, Timestamp, TopicPartition};
+
+use crate::frame::{self, FRAME_HEADER_LEN, FrameError};
+
+/// Bytes of a segment file before its frames.
+pub(crate) const SEGMENT_HEADER_LEN: u64 = HEADER_BYTES as u64;
+const HEADER_BYTES: usize = 64;
+const MAGIC: &[u8; 8] = b"weirjrnl";
+const FORMAT: u32 = 1;
+
+/// Why a segment could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The disk refused.
+    #[error("reading {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// The bytes are not those that were written.
+    #[error("{path} is damaged at position {position}: {source}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in the journal.
+        position: Position,
+        /// What is wrong there.
+        source: FrameError,
+    },
+    /// The file is no segment of this journal.
+    #[error("{path} is not a segment of journal {journal}: {what}")]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// The journal it should belong to.
+        journal: JournalId,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Where one batch lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The batch's first offset.
+    pub base_offset: Offset,
+    /// The offset after its last.
+    pub next_offset: Offset,
+    /// The largest timestamp of its records.
+    pub max_timestamp: Timestamp,
+    /// Where its frame starts, counted from the segment's first position.
+    at: u32,
+    /// Bytes of its frame.
+    len: u32,
+}
+
+impl Entry {
+    /// What the index keeps of a batch; the segment adds where it lies.
+    pub(crate) fn of(batch: &Batch) -> Self {
+        Self {
+            base_offset: batch.base_offset(),
+            next_offset: batch.next_offset(),
+            max_timestamp: batch.header().max_timestamp,
+            at: 0,
+            len: 0,
+        }
+    }
+
+    /// Bytes of the batch.
+    #[must_use]
+    pub fn batch_len(&self) -> usize {
+        self.len as usize - FRAME_HEADER_LEN
+    }
+}
+
+/// One segment: open for reading, and known by its index.
+#[derive(Debug)]
+pub struct Segment {
+    journal: JournalId,
+    first: Position,
+    path: PathBuf,
+    file: File,
+    /// Everything from `first` to here is durable and indexed.
+    end: AtomicU64,
+    sealed: AtomicBool,
+    index: RwLock<HashMap<TopicPartition, Vec<Entry>>>,
+}
+
+impl Segment {
+    /// Makes the file, with room for `bytes` of frames, and its header. The caller syncs the folder.
+    pub(crate) fn create(folder: &Path, journal: JournalId, first: Position, bytes: u64) -> io::Result<(Self, File)> {
+        let path = folder.join(file_name(first));
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, SEGMENT_HEADER_LEN + bytes) {
+            // A file system that cannot preallocate only costs speed.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        file.write_all_at(&encode_header(journal, first), 0)?;
+        let writer = file.try_clone()?;
+        Ok((Self::new(journal, first, path, file), writer))
+    }
+
+    /// Opens a file that an earlier process left. Its index is still empty.
+    pub(crate) fn open(path: PathBuf, journal: JournalId) -> Result<Self, ReadError> {
+        let io = |source| ReadError::Io { path: path.clone(), source };
+        let wrong = |what| ReadError::Header { path: path.clone(), journal, what };
+        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        let mut header = [0; HEADER_BYTES];
+        match file.read_exact_at(&mut header, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(wrong("it is too short")),
+            other => other.map_err(io)?,
+        }
+        let first = decode_header(&header, journal).map_err(wrong)?;
+        if path.file_name().is_none_or(|name| name != file_name(first).as_str()) {
+            return Err(wrong("its name does not match its first position"));
+        }
+        Ok(Self::new(journal, first, path, file))
+    }
+
+    fn new(journal: JournalId, first: Position, path: PathBuf, file: File) -> Self {
+        Self {
+            journal,
+            first,
+            path,
+            file,
+            end: AtomicU64::new(first.0),
+            sealed: AtomicBool::new(false),
+            index: RwLock::default(),
+        }
+    }
+
+    /// The journal it is a part of.
+    #[must_use]
+    pub fn journal(&self) -> JournalId {
+        self.journal
+    }
+
+    /// Position of its first frame.
+    #[must_use]
+    pub fn first(&self) -> Position {
+        self.first
+    }
+
+    /// Position after its last durable frame.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        Position(self.end.load(Ordering::Acquire))
+    }
+
+    /// Bytes of frames in it.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.end().0 - self.first.0
+    }
+
+    /// Whether it holds no frame.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether nothing will be added to it.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Takes a frame into the index. `end` follows with [`Segment::publish`].
+    pub(crate) fn index<'a>(&self, frames: impl Iterator<Item = (TopicPartition, Position, &'a Batch)>) {
+        let mut index = self.index.write();
+        for (topic_partition, position, batch) in frames {
+            let (entry, len) = (Entry::of(batch), frame::frame_len(batch));
+            let at = u32::try_from(position.0 - self.first.0).expect("a segment is under 4 GiB");
+            let len = u32::try_from(len).expect("a frame is under 4 GiB");
+            let entries = index.entry(topic_partition).or_default();
+            debug_assert!(entries.last().is_none_or(|last| last.next_offset <= entry.base_offset));
+            entries.push(Entry { at, len, ..entry });
+        }
+    }
+
+    pub(crate) fn publish(&self, end: Position) {
+        let before = self.end.swap(end.0, Ordering::AcqRel);
+        assert!(before <= end.0, "a segment's end moved back from {before} to {end}");
+    }
+
+    /// Nothing more comes: gives the preallocated rest back.
+    pub(crate) fn seal(&self) -> io::Result<()> {
+        self.file.set_len(SEGMENT_HEADER_LEN + self.len())?;
+        self.file.sync_data()?;
+        self.sealed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The partitions that have batches here.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.index.read().keys().copied().collect()
+    }
+
+    /// The first and the next offset of a partition's batches here, if it has any.
+    #[must_use]
+    pub fn offsets(&self, topic_partition: TopicPartition) -> Option<(Offset, Offset)> {
+        let index = self.index.read();
+        let entries = index.get(&topic_partition)?;
+        Some((entries.first()?.base_offset, entries.last()?.next_offset))
+    }
+
+    /// The batches from the one that holds `from` (or the next after it), as many as fit `bytes_max`, but at least one.
+    #[must_use]
+    pub fn locate(&self, topic_partition: TopicPartition, from: Offset, bytes_max: usize) -> Vec<Entry> {
+        let index = self.index.read();
+        let Some(entries) = index.get(&topic_partition) else { return Vec::new() };
+        let start = entries.partition_point(|entry| entry.next_offset <= from);
+        let mut bytes = 0;
+        entries[start..]
+            .iter()
+            .take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.batch_len();
+                first || bytes <= bytes_max
+            })
+            .copied()
+            .collect()
+    }
+
+    /// The first batch, from offset `from` on, that holds a record of this time or a later one.
+    #[must_use]
+    pub fn locate_timestamp(&self, topic_partition: TopicPartition, at: Timestamp, from: Offset) -> Option<Entry> {
+        let index = self.index.read();
+        let entries = index.get(&topic_partition)?;
+        entries.iter().find(|entry| entry.next_offset > from && entry.max_timestamp >= at).copied()
+    }
+
+    /// Bytes of a partition's batches here.
+    #[must_use]
+    pub fn bytes_of(&self, topic_partition: TopicPartition) -> u64 {
+        let index = self.index.read();
+        index.get(&topic_partition).map_or(0, |entries| entries.iter().map(|entry| entry.batch_len() as u64).sum())
+    }
+
+    /// The largest timestamp of a partition's records here.
+    #[must_use]
+    pub fn max_timestamp(&self, topic_partition: TopicPartition) -> Option<Timestamp> {
+        self.index.read().get(&topic_partition)?.iter().map(|entry| entry.max_timestamp).max()
+    }
+
+    /// Reads located batches, which are those of one partition in order, and checks them. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses or the bytes are not those that were written.
+    pub fn read(&self, entries: &[Entry]) -> Result<Vec<Batch>, ReadError> {
+        let mut batches = Vec::with_capacity(entries.len());
+        for run in entries.chunk_by(|a, b| a.at + a.len == b.at) {
+            let from = run[0].at;
+            let to = run.last().map_or(from, |last| last.at + last.len);
+            let mut bytes = self.read_range(u64::from(from), (to - from) as usize)?;
+            for entry in run {
+                let position = self.first.after(u64::from(entry.at));
+                let frame = self.decode(&bytes, position)?;
+                bytes.advance(frame.len);
+                batches.push(frame.batch);
+            }
+        }
+        Ok(batches)
+    }
+
+    /// All frames in their order, checked. Blocks on the disk, and holds the whole segment in memory.
+    ///
+    /// # Errors
+    /// When the disk refuses or the bytes are not those that were written.
+    pub fn read_all(&self) -> Result<Vec<(TopicPartition, Batch)>, ReadError> {
+        let mut bytes = self.read_range(0, usize::try_from(self.len()).expect("a segment fits in memory"))?;
+        let mut position = self.first;
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            let frame = self.decode(&bytes, position)?;
+            bytes.advance(frame.len);
+            position = position.after(frame.len as u64);
+            frames.push((frame.topic_partition, frame.batch));
+        }
+        Ok(frames)
+    }
+
+    fn decode(&self, bytes: &Bytes, position: Position) -> Result<frame::Frame, ReadError> {
+        frame::decode(bytes, position).map_err(|source| ReadError::Damaged {
+            path: self.path.clone(),
+            position,
+            source,
+        })
+    }
+
+    fn read_range(&self, from: u64, len: usize) -> Result<Bytes, ReadError> {
+        let mut bytes = BytesMut::zeroed(len);
+        self.file
+            .read_exact_at(&mut bytes, SEGMENT_HEADER_LEN + from)
+            .map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
+        Ok(bytes.freeze())
+    }
+}
+
+/// The name of the segment that begins at `first`.
+pub(crate) fn file_name(first: Position) -> String {
+    format!("{:020}.seg", first.0)
+}
+
+fn encode_header(journal: JournalId, first: Position) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let mut out = &mut header[..];
+    out.put_slice(MAGIC);
+    out.put_u32(FORMAT);
+    out.put_u64(journal.0);
+    out.put_u64(first.0);
+    let crc = crc32c::crc32c(&header[..28]);
+    header[28..32].copy_from_slice(&crc.to_be_bytes());
+    header
+}
+
+fn decode_header(header: &[u8], journal: JournalId) -> Result<Position, &'static str> {
+    let mut fields = header;
+    let mut magic = [0; 8];
+    fields.copy_to_slice(&mut magic);
+    if &magic != MAGIC {
+        return Err("it does not begin as segments do");
+    }
+    if fields.get_u32() != FORMAT {
+        return Err("it has a format that this version does not know");
+    }
+    let (found, first, crc) = (fields.get_u64(), fields.get_u64(), fields.get_u32());
+    if crc != crc32c::crc32c(&header[..28]) {
+        return Err("its header is damaged");
+    }
+    if found != journal.0 {
+        return Err("it belongs to another journal");
+    }
+    Ok(Position(first))
+}

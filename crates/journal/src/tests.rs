@@ -1,0 +1,331 @@
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use records::{Batch, Builder, Codec, JournalId, LeaderEpoch, Offset, Partition, Position, Timestamp, TopicPartition};
+
+use crate::segment::SEGMENT_HEADER_LEN;
+use crate::{
+    AppendError, Catalog, Committed, Entry, Options, ReadError, RecoverError, Segment, Stats, Tracker, Writer,
+};
+
+const JOURNAL: JournalId = JournalId(7);
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition { partition: Partition(number), ..TopicPartition::default() }
+}
+
+fn batch(base_offset: i64, value: &[u8]) -> Batch {
+    let mut builder = Builder::new(Codec::None);
+    builder.push(Timestamp(1000 + base_offset), None, Some(value), &[]).unwrap();
+    let mut batch = builder.build();
+    batch.assign(Offset(base_offset), LeaderEpoch(3));
+    batch
+}
+
+/// What the journal told, in order.
+#[derive(Debug, PartialEq)]
+enum Event {
+    Committed(u64),
+    Sealed(Position),
+    Failed,
+}
+
+struct Told(mpsc::SyncSender<Event>);
+
+impl Committed<u64> for Told {
+    fn committed(&mut self, tokens: &mut dyn Iterator<Item = u64>) {
+        for token in tokens {
+            self.0.send(Event::Committed(token)).unwrap();
+        }
+    }
+
+    fn sealed(&mut self, segment: Arc<Segment>) {
+        self.0.send(Event::Sealed(segment.first())).unwrap();
+    }
+
+    fn synced(&mut self, _: Stats) {}
+
+    fn failed(&mut self, _: &io::Error) {
+        self.0.send(Event::Failed).unwrap();
+    }
+}
+
+struct Running {
+    writer: Writer<u64>,
+    catalog: Arc<Catalog>,
+    told: mpsc::Receiver<Event>,
+}
+
+fn start(staging: &Path, segment_bytes: u64, seal_interval: Duration) -> Running {
+    let folder = crate::create_folder(staging, JOURNAL).unwrap();
+    let (sender, told) = mpsc::sync_channel(10_000);
+    let catalog = Arc::new(Catalog::default());
+    let options = Options { folder, journal: JOURNAL, segment_bytes, seal_interval, queue_bytes_max: 1 << 20 };
+    let writer = Writer::start(options, catalog.clone(), Told(sender)).unwrap();
+    Running { writer, catalog, told }
+}
+
+impl Running {
+    fn next(&self) -> Event {
+        self.told.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    /// Appends `count` batches to partition 0 and waits until they are committed.
+    fn fill(&self, count: i64) {
+        for offset in 0..count {
+            self.writer.append(partition(0), batch(offset, b"value"), offset.cast_unsigned()).unwrap();
+        }
+        let mut committed = 0;
+        while committed < count {
+            if let Event::Committed(token) = self.next() {
+                assert_eq!(token, committed.cast_unsigned());
+                committed += 1;
+            }
+        }
+    }
+}
+
+fn recover(staging: &Path, uploaded: Position) -> (crate::Recovered, Vec<(i32, Offset)>) {
+    let mut seen = Vec::new();
+    let recovered = crate::recover(staging, JOURNAL, uploaded, &mut |id, batch| {
+        seen.push((id.partition.0, batch.base_offset()));
+    });
+    (recovered.unwrap(), seen)
+}
+
+fn read(segment: &Segment, id: TopicPartition, from: i64) -> Vec<Batch> {
+    segment.read(&segment.locate(id, Offset(from), usize::MAX)).unwrap()
+}
+
+#[test]
+fn what_is_committed_can_be_read_and_comes_in_order() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1 << 20, Duration::from_secs(60));
+    for token in 0..100_u64 {
+        let id = partition(i32::try_from(token % 3).unwrap());
+        let offset = (token / 3).cast_signed();
+        running.writer.append(id, batch(offset, &[7; 50]), token).unwrap();
+    }
+    for token in 0..100 {
+        assert_eq!(running.next(), Event::Committed(token));
+    }
+    assert_eq!(running.writer.committed(), running.writer.next_position());
+    let located = running.catalog.locate(partition(1), Offset(10), 1).unwrap();
+    assert_eq!(located.entries.len(), 1, "at least one batch, whatever the limit");
+    let batches = read(&located.segment, partition(1), 10);
+    assert_eq!(batches.iter().map(Batch::base_offset).collect::<Vec<_>>(), (10..33).map(Offset).collect::<Vec<_>>());
+    assert!(batches.iter().all(|batch| batch.check_crc().is_ok()));
+    assert_eq!(batches[0].to_bytes(), self::batch(10, &[7; 50]).to_bytes());
+}
+
+#[test]
+fn segments_are_sealed_by_size_and_follow_each_other() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1000, Duration::from_secs(60));
+    running.fill(50);
+    running.writer.close();
+    let segments = running.catalog.segments();
+    assert!(segments.len() > 5);
+    for pair in segments.windows(2) {
+        assert_eq!(pair[0].end(), pair[1].first());
+    }
+    for segment in &segments {
+        assert!(segment.is_sealed() && segment.len() <= 1000);
+        let on_disk = segment.path().metadata().unwrap().len();
+        assert_eq!(on_disk, SEGMENT_HEADER_LEN + segment.len(), "the preallocated rest is given back");
+    }
+    assert_eq!(running.writer.append(partition(0), batch(50, b"late"), 50), Err(AppendError::Ended));
+}
+
+#[test]
+fn a_segment_is_sealed_by_age() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1 << 20, Duration::from_millis(50));
+    running.writer.append(partition(0), batch(0, b"first"), 0).unwrap();
+    assert_eq!(running.next(), Event::Committed(0));
+    assert_eq!(running.next(), Event::Sealed(Position(0)));
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_has_one_of_its_own() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1000, Duration::from_secs(60));
+    for (token, size) in [(0, 10), (1, 5000), (2, 10)] {
+        running.writer.append(partition(0), batch(token, &vec![1; size]), token.cast_unsigned()).unwrap();
+    }
+    running.writer.close();
+    assert_eq!(running.catalog.segments().len(), 3);
+    assert_eq!(recover(staging.path(), Position(0)).1.len(), 3);
+}
+
+#[test]
+fn a_full_queue_refuses_and_loses_nothing() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1 << 30, Duration::from_secs(60));
+    let (mut appended, mut refused) = (0, 0);
+    while refused == 0 {
+        match running.writer.append(partition(0), batch(appended, &vec![0; 200_000]), appended.cast_unsigned()) {
+            Ok(_) => appended += 1,
+            Err(AppendError::Full) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    for token in 0..appended {
+        assert_eq!(running.next(), Event::Committed(token.cast_unsigned()));
+    }
+}
+
+#[test]
+fn recovery_finds_every_committed_batch() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 2000, Duration::from_secs(60));
+    running.fill(100);
+    let end = running.writer.committed();
+    // Killed: nothing is closed or sealed.
+    std::mem::forget(running);
+    let (recovered, seen) = recover(staging.path(), Position(0));
+    assert_eq!(recovered.end, end);
+    assert!(recovered.torn.is_none());
+    assert_eq!(seen, (0..100).map(|offset| (0, Offset(offset))).collect::<Vec<_>>());
+    let all: Vec<Batch> = recovered.segments.iter().flat_map(|segment| read(segment, partition(0), 0)).collect();
+    assert_eq!(all.len(), 100);
+    // Twice is as once (R3).
+    let (again, _) = recover(staging.path(), Position(0));
+    assert_eq!(again.end, end);
+}
+
+#[test]
+fn recovery_ends_at_a_torn_frame_and_keeps_what_is_before() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1 << 20, Duration::from_secs(60));
+    running.fill(10);
+    let end = running.writer.committed();
+    let segment = running.catalog.segments().remove(0);
+    std::mem::forget(running);
+    // The write that was under way when the power went: some of it reached the disk.
+    let torn = crate::frame::encode_head(end, partition(0), &batch(10, b"never acknowledged"));
+    segment.file().write_all_at(&torn[..70], SEGMENT_HEADER_LEN + end.0).unwrap();
+    let (recovered, seen) = recover(staging.path(), Position(0));
+    assert_eq!((recovered.end, seen.len()), (end, 10));
+    assert_eq!(recovered.torn.unwrap().position, end);
+}
+
+#[test]
+fn recovery_starts_at_what_is_uploaded() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1000, Duration::from_secs(60));
+    running.fill(50);
+    running.writer.close();
+    let segments = running.catalog.segments();
+    let uploaded = segments[2].first();
+    let (recovered, seen) = recover(staging.path(), uploaded);
+    assert_eq!(recovered.segments[0].first(), uploaded);
+    assert_eq!(seen.first(), segments[2].offsets(partition(0)).map(|(first, _)| (0, first)).as_ref());
+    assert!(!segments[0].path().exists() && segments[2].path().exists(), "what is uploaded is deleted");
+}
+
+#[test]
+fn a_wiped_disk_is_not_an_empty_journal() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1000, Duration::from_secs(60));
+    running.fill(5);
+    running.writer.close();
+    std::fs::remove_dir_all(crate::folder(staging.path(), JOURNAL)).unwrap();
+    std::fs::create_dir(crate::folder(staging.path(), JOURNAL)).unwrap();
+    let lost = crate::recover(staging.path(), JOURNAL, Position(0), &mut |_, _| {});
+    assert!(matches!(lost, Err(RecoverError::Lost(_))), "J4: {lost:?}");
+}
+
+#[test]
+fn a_flipped_bit_is_found_before_it_is_served() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 1 << 20, Duration::from_secs(60));
+    running.fill(10);
+    let segment = running.catalog.segments().remove(0);
+    let entries = segment.locate(partition(0), Offset(4), 1);
+    let at = SEGMENT_HEADER_LEN + segment.len() / 2;
+    let mut byte = [0];
+    segment.file().read_exact_at(&mut byte, at).unwrap();
+    segment.file().write_all_at(&[byte[0] ^ 4], at).unwrap();
+    assert!(matches!(segment.read_all(), Err(ReadError::Damaged { .. })));
+    let damaged: Vec<Entry> = segment.locate(partition(0), Offset(0), usize::MAX);
+    assert!(matches!(segment.read(&damaged), Err(ReadError::Damaged { .. })));
+    drop(entries);
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_journal_and_commits_nothing_more() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 100, Duration::from_secs(60));
+    running.fill(2);
+    // The next segment cannot be made.
+    std::fs::remove_dir_all(crate::folder(staging.path(), JOURNAL)).unwrap();
+    running.writer.append(partition(0), batch(2, b"lost"), 2).unwrap();
+    loop {
+        match running.next() {
+            Event::Failed => break,
+            Event::Committed(token) => panic!("{token} was committed"),
+            Event::Sealed(_) => {}
+        }
+    }
+    assert!(!running.writer.is_open());
+    assert_eq!(running.writer.append(partition(0), batch(3, b"late"), 3), Err(AppendError::Ended));
+}
+
+#[test]
+fn a_quorum_commits_what_enough_members_have() {
+    let mut tracker = Tracker::new(3, 2, Position(0));
+    tracker.durable(0, Position(10));
+    assert_eq!(tracker.committed(), Position(0));
+    tracker.durable(2, Position(7));
+    assert_eq!(tracker.committed(), Position(7));
+    tracker.durable(2, Position(5));
+    assert_eq!(tracker.committed(), Position(7), "late answers change nothing");
+    tracker.durable(1, Position(20));
+    tracker.durable(2, Position(20));
+    assert_eq!(tracker.committed(), Position(10), "not above what the owner has");
+    tracker.durable(0, Position(12));
+    tracker.uploaded(Position(12));
+    assert_eq!(tracker.committed(), Position(12));
+}
+
+#[test]
+#[should_panic(expected = "J1")]
+fn what_is_not_uploaded_is_not_trimmed() {
+    let mut tracker = Tracker::new(1, 1, Position(0));
+    tracker.durable(0, Position(10));
+    tracker.uploaded(Position(5));
+    tracker.trimmed(Position(6));
+}
+
+proptest! {
+    #[test]
+    fn frames_read_back_as_they_were_written(value in proptest::collection::vec(any::<u8>(), 0..300), at in any::<u32>()) {
+        let batch = batch(5, &value);
+        let mut bytes = crate::frame::encode_head(Position(u64::from(at)), partition(9), &batch).to_vec();
+        bytes.extend_from_slice(batch.body());
+        let frame = crate::frame::decode(&Bytes::from(bytes), Position(u64::from(at))).unwrap();
+        prop_assert_eq!(frame.topic_partition, partition(9));
+        prop_assert_eq!(frame.batch.to_bytes(), batch.to_bytes());
+    }
+
+    #[test]
+    fn no_changed_frame_is_taken_for_one(flip in any::<proptest::sample::Index>(), bit in 0..8_u8) {
+        let batch = batch(5, b"some value");
+        let mut bytes = crate::frame::encode_head(Position(64), partition(9), &batch).to_vec();
+        bytes.extend_from_slice(batch.body());
+        let at = flip.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(crate::frame::decode(&Bytes::from(bytes), Position(64)).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in any::<u64>()) {
+        prop_assert!(crate::frame::decode(&Bytes::from(bytes), Position(at)).is_err());
+    }
+}

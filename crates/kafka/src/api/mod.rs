@@ -1,0 +1,250 @@
+//! What answers Kafka's requests: one module per API or family of APIs, and the table that leads to them.
+//!
+//! A request is decoded, checked and, where it appends, appended in its order of arrival (the *start*); what it then has
+//! to wait for is waited for later, so that a connection's next request is not held up ([`Step::Later`]).
+//! An API is advertised when it stands in [`SERVED`], and only then.
+
+mod configs;
+mod create_topics;
+mod describe;
+mod error;
+mod fetch;
+mod groups;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod metrics;
+mod offsets;
+mod produce;
+mod records_admin;
+mod versions;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coordinator::Coordinator;
+use log::Log;
+use ::metadata::{Configs, Topic, TopicConfig};
+use ::records::{Clock, Random};
+use wire::error_code::ErrorCode;
+use wire::{ApiKey, DecodeError, Message, RequestHeader};
+
+use crate::{Context, Frame, Service, Step};
+
+pub use metrics::Metrics as ApiMetrics;
+pub use versions::SERVED;
+
+/// What a broker answers with where a request leaves it open.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether a topic is made when a client asks for its metadata by name.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic whose creator names no number.
+    pub num_partitions: i32,
+    /// The replication factor that is reported. Durability does not hang on it.
+    pub default_replication_factor: i16,
+    /// Whether a larger replication factor than there are brokers is accepted, kept and reported.
+    pub replication_factor_lenient: bool,
+    /// What the configuration file says of broker keys, by Kafka's names.
+    pub file_configs: Configs,
+    /// The most bytes of records one fetch returns, whatever it asks for.
+    pub fetch_bytes_max: usize,
+    /// The longest that a fetch waits.
+    pub fetch_wait_ms_max: i32,
+}
+
+/// What an API is made of.
+pub struct Parts {
+    /// The log.
+    pub log: Log,
+    /// The metadata.
+    pub metadata: ::metadata::Handle,
+    /// The coordinator of consumer groups.
+    pub coordinator: Arc<Coordinator>,
+    /// This broker's id.
+    pub broker: ::records::BrokerId,
+    /// What the configuration says.
+    pub settings: Settings,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub random: Arc<dyn Random>,
+    /// The counters.
+    pub metrics: ApiMetrics,
+}
+
+/// Answers requests.
+pub struct Api {
+    parts: Parts,
+    producer_ids: init_producer_id::ProducerIds,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Api {
+    /// An API over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, producer_ids: init_producer_id::ProducerIds::default() }
+    }
+}
+
+impl Api {
+    /// The configuration that holds for a topic.
+    fn topic_config(&self, topic: &Topic) -> TopicConfig {
+        let mut broker = self.settings.file_configs.clone();
+        broker.extend(self.metadata.image().broker_config(self.broker));
+        TopicConfig::resolve(&topic.configs, &broker)
+    }
+}
+
+/// One request on its way: what every handler gets besides the body.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) context: Arc<Context>,
+    pub(crate) header: RequestHeader,
+}
+
+impl Request {
+    pub(crate) fn version(&self) -> i16 {
+        self.header.api_version
+    }
+
+    pub(crate) fn reply(&self, response: &impl Message) -> Step {
+        match self.encode(response) {
+            Ok(rope) => Step::Reply(rope),
+            Err(error) => {
+                tracing::error!(%error, key = self.header.api_key, version = self.header.api_version, "an answer could not be encoded");
+                Step::Close("an answer could not be encoded".into())
+            }
+        }
+    }
+
+    pub(crate) fn encode(&self, response: &impl Message) -> Result<wire::Rope, wire::EncodeError> {
+        wire::encode_response(self.header.api_key, self.header.api_version, self.header.correlation_id, response)
+    }
+
+    /// An answer that is still to be waited for.
+    pub(crate) fn later<R: Message + Send>(self, response: impl Future<Output = R> + Send + 'static) -> Step {
+        Step::Later(Box::pin(async move {
+            let response = response.await;
+            match self.encode(&response) {
+                Ok(rope) => Some(rope),
+                Err(error) => {
+                    tracing::error!(%error, key = self.header.api_key, version = self.header.api_version, "an answer could not be encoded");
+                    None
+                }
+            }
+        }))
+    }
+}
+
+/// The API as the listeners call it.
+pub struct Handler(pub Arc<Api>);
+
+impl Service for Handler {
+    async fn start(&self, context: &Arc<Context>, frame: Frame) -> Step {
+        let mut body = frame.payload;
+        let header = match RequestHeader::decode(&mut body) {
+            Ok(header) => header,
+            Err(error) => return Step::Close(format!("a request's header cannot be read: {error}").into()),
+        };
+        let key = header.api_key;
+        let Some(served) = versions::served(key, header.api_version) else {
+            if key == ApiKey::ApiVersions as i16 {
+                return versions::unsupported(&header);
+            }
+            // No error format exists that a client of an unknown version could read.
+            return Step::Close(format!("API {key} version {} is not served", header.api_version).into());
+        };
+        self.0.metrics.request(served);
+        let request = Request { context: context.clone(), header };
+        match self.0.dispatch(served, request, body).await {
+            Ok(step) => step,
+            Err(error) => Step::Close(format!("a {} request cannot be read: {error}", served.name()).into()),
+        }
+    }
+}
+
+impl Api {
+    async fn dispatch(self: &Arc<Self>, key: ApiKey, request: Request, body: Bytes) -> Result<Step, DecodeError> {
+        use wire::*;
+        /// Decodes the body, asks the handler, encodes its answer.
+        macro_rules! answer {
+            ($module:ident => $handler:path) => {{
+                let decoded = decode::<$module::Request>(body, request.version())?;
+                let response = $handler(self, &request, decoded).await;
+                request.reply(&response)
+            }};
+        }
+        /// The same for those that may wait: the connection goes on.
+        macro_rules! later {
+            ($module:ident => $handler:path) => {{
+                let decoded = decode::<$module::Request>(body, request.version())?;
+                let (api, asked) = (self.clone(), request.clone());
+                request.later(async move { $handler(&api, &asked, decoded).await })
+            }};
+        }
+        Ok(match key {
+            ApiKey::ApiVersions => answer!(api_versions => versions::answer),
+            ApiKey::Produce => {
+                let decoded = decode::<produce::Request>(body, request.version())?;
+                self::produce::start(self, request, decoded).await
+            }
+            ApiKey::Fetch => later!(fetch => self::fetch::answer),
+            ApiKey::ListOffsets => later!(list_offsets => self::list_offsets::answer),
+            ApiKey::Metadata => answer!(metadata => self::metadata::answer),
+            ApiKey::InitProducerId => answer!(init_producer_id => self::init_producer_id::answer),
+            ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch => offsets::for_leader_epoch),
+            ApiKey::DeleteRecords => answer!(delete_records => records_admin::delete),
+            ApiKey::CreateTopics => answer!(create_topics => self::create_topics::create),
+            ApiKey::DeleteTopics => answer!(delete_topics => self::create_topics::delete),
+            ApiKey::CreatePartitions => answer!(create_partitions => self::create_topics::create_partitions),
+            ApiKey::DescribeConfigs => answer!(describe_configs => configs::describe),
+            ApiKey::AlterConfigs => answer!(alter_configs => configs::alter),
+            ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs => configs::incremental_alter),
+            ApiKey::ListConfigResources => answer!(list_config_resources => configs::list_resources),
+            ApiKey::DescribeCluster => answer!(describe_cluster => describe::cluster),
+            ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions => describe::topic_partitions),
+            ApiKey::DescribeProducers => answer!(describe_producers => describe::producers),
+            ApiKey::DescribeLogDirs => answer!(describe_log_dirs => describe::log_dirs),
+            ApiKey::ElectLeaders => answer!(elect_leaders => describe::elect_leaders),
+            ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments => describe::reassignments),
+            ApiKey::FindCoordinator => answer!(find_coordinator => groups::find_coordinator),
+            ApiKey::JoinGroup => later!(join_group => groups::join),
+            ApiKey::SyncGroup => later!(sync_group => groups::sync),
+            ApiKey::Heartbeat => later!(heartbeat => groups::heartbeat),
+            ApiKey::LeaveGroup => later!(leave_group => groups::leave),
+            ApiKey::OffsetCommit => later!(offset_commit => groups::commit),
+            ApiKey::OffsetFetch => later!(offset_fetch => groups::fetch_offsets),
+            ApiKey::DescribeGroups => later!(describe_groups => groups::describe),
+            ApiKey::ListGroups => later!(list_groups => groups::list),
+            ApiKey::DeleteGroups => later!(delete_groups => groups::delete),
+            ApiKey::OffsetDelete => later!(offset_delete => groups::delete_offsets),
+            other => Step::Close(format!("{} is not served", other.name()).into()),
+        })
+    }
+}
+
+fn decode<M: Message>(mut body: Bytes, version: i16) -> Result<M, DecodeError> {
+    M::decode(&mut body, version)
+}
+
+/// The topic that a request names by id or, in older versions, by name.
+pub(crate) fn topic_of(
+    image: &::metadata::Image,
+    name: &str,
+    id: uuid::Uuid,
+) -> Result<Arc<Topic>, ErrorCode> {
+    if id.is_nil() {
+        image.topic(name).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    } else {
+        image.topics.get(&::records::TopicId(id)).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+    }
+}

@@ -1,0 +1,340 @@
+//! One Kafka connection, over anything that reads and writes bytes.
+//!
+//! Two halves run side by side in one task. The reading half takes requests off the wire and begins each with the
+//! service, in order. The writing half sends the answers, in the same order, each as soon as it and all before it are
+//! ready. Between them is a queue of at most `requests_in_flight_max` answers; when it is full, reading stops, and the
+//! client's own send buffer fills.
+//!
+//! ```text
+//!  bytes ─► Frames ─► service.start ─► queue of answers, some still being waited for ─► Outbox ─► bytes
+//! ```
+//!
+//! However the connection ends, it ends here: both halves are dropped, and with them every answer nobody waits for.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    io::{self, IoSlice},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use futures::{FutureExt as _, future::BoxFuture};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Context, Frame, Front, Limits, Rope, Service, Step,
+    frames::{FrameError, Frames},
+    metrics::{Counted, ListenerMetrics},
+};
+
+/// Answers that are ready together leave in one write, up to about this size.
+const COALESCED_BYTES: usize = 1 << 20;
+/// Segments given to the system in one write.
+const SEGMENTS_PER_WRITE: usize = 64;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client closed it.
+    ClientClosed,
+    /// Nothing happened on it for the idle time.
+    Idle,
+    /// The broker stops.
+    Shutdown,
+    /// The client sent what is no request.
+    Protocol(String),
+    /// The service asked for it.
+    Service(Cow<'static, str>),
+    /// The client did not take its answers.
+    WriteTimeout,
+    /// The network failed, or the client vanished.
+    Io(io::Error),
+}
+
+impl End {
+    /// How long answers are still finished: `None` when nobody is there to take them.
+    fn grace(&self, limits: &Limits) -> Option<Duration> {
+        match self {
+            Self::ClientClosed | Self::Protocol(_) | Self::Service(_) => Some(limits.end_grace),
+            Self::Shutdown => Some(limits.shutdown_grace),
+            Self::Idle | Self::WriteTimeout | Self::Io(_) => None,
+        }
+    }
+
+    /// Whether the client may still be reading.
+    pub(crate) fn is_orderly(&self) -> bool {
+        !matches!(self, Self::WriteTimeout | Self::Io(_))
+    }
+
+    /// The label of the metric.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::Idle => "idle",
+            Self::Shutdown => "shutdown",
+            Self::Protocol(_) => "protocol",
+            Self::Service(_) => "request",
+            Self::WriteTimeout => "write_timeout",
+            Self::Io(_) => "network",
+        }
+    }
+}
+
+/// What a connection needs besides its two ends.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) context: Arc<Context>,
+    pub(crate) front: Arc<Front>,
+    pub(crate) metrics: ListenerMetrics,
+    pub(crate) shutdown: CancellationToken,
+    /// When the last answer went out: a connection is not idle while it is being answered.
+    answered_at: Mutex<Instant>,
+}
+
+/// An answer in the queue, with what it holds until it is written.
+struct Pending {
+    answer: Answer,
+    _in_flight: InFlight,
+}
+
+enum Answer {
+    Ready(Rope),
+    Later(BoxFuture<'static, Option<Rope>>),
+}
+
+/// A request that has not been answered: its place in the connection's queue, its bytes in the broker's budget.
+struct InFlight {
+    _slot: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        front: Arc<Front>,
+        metrics: ListenerMetrics,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { context, front, metrics, shutdown, answered_at: Mutex::new(Instant::now()) }
+    }
+
+    /// Serves requests until the connection ends. The writer is shut down when the client may still be reading.
+    pub(crate) async fn serve<S, R, W>(&self, service: &S, reader: R, writer: &mut W) -> End
+    where
+        S: Service,
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let limits = self.context.limits();
+        let (queue, answers) = mpsc::channel(self.in_flight_max());
+        let end = {
+            let mut reading = Box::pin(self.read_requests(service, reader, queue));
+            let mut writing = Box::pin(self.write_answers(writer, answers));
+            tokio::select! {
+                end = &mut reading => match end.grace(limits) {
+                    // The queue has no sender any more: the writing half ends when the last answer is out.
+                    Some(grace) => match timeout(grace, writing).await {
+                        Ok(Err(end)) => end,
+                        Ok(Ok(())) | Err(_) => end,
+                    },
+                    None => end,
+                },
+                Err(end) = &mut writing => end,
+            }
+        };
+        if end.is_orderly() {
+            // A client that is gone by now is no news.
+            let _ = timeout(limits.end_grace, writer.shutdown()).await;
+        }
+        end
+    }
+
+    /// The reading half: returns when no further request will be read.
+    async fn read_requests<S: Service, R: AsyncRead + Unpin>(
+        &self,
+        service: &S,
+        reader: R,
+        queue: mpsc::Sender<Pending>,
+    ) -> End {
+        let limits = self.context.limits();
+        let slots = Arc::new(Semaphore::new(self.in_flight_max()));
+        let received = self.metrics.received_bytes.clone();
+        let mut frames = Frames::new(reader, limits.frame_bytes_max, limits.idle_timeout, received);
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return End::Shutdown,
+                request = self.next_request(&mut frames, &slots) => request,
+            };
+            let (frame, in_flight) = match request {
+                Ok(request) => request,
+                Err(error) => return End::from(error),
+            };
+            let answer = match service.start(&self.context, frame).await {
+                Step::Reply(rope) => Answer::Ready(rope),
+                Step::Later(later) => Answer::Later(later),
+                Step::NoReply => continue,
+                Step::Close(reason) => return End::Service(reason),
+            };
+            // The slot is a place in the queue, so this never waits; it fails when the writing half is gone.
+            if queue.try_send(Pending { answer, _in_flight: in_flight }).is_err() {
+                return End::Io(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+    }
+
+    /// The next request, once there is room for it: in the connection's queue, and in the broker's budget of bytes.
+    async fn next_request<R: AsyncRead + Unpin>(
+        &self,
+        frames: &mut Frames<R>,
+        slots: &Arc<Semaphore>,
+    ) -> Result<(Frame, InFlight), FrameError> {
+        self.context.throttled().await;
+        let slot = Arc::clone(slots).acquire_owned().await.expect("the slots are never closed");
+        let payload = loop {
+            match frames.next().await {
+                // Answers that are awaited hold slots; so do we.
+                Err(FrameError::Idle) if slots.available_permits() + 1 < self.in_flight_max() => {}
+                Err(FrameError::Idle) if self.answered_at.lock().elapsed() < self.context.limits().idle_timeout => {}
+                other => break other?,
+            }
+        };
+        let received_at = Instant::now();
+        let bytes = self.front.reserve(payload.len()).await;
+        let in_flight = InFlight { _slot: slot, _bytes: bytes, _counted: Counted::new(&self.metrics.in_flight) };
+        Ok((Frame { payload, received_at }, in_flight))
+    }
+
+    fn in_flight_max(&self) -> usize {
+        self.context.limits().requests_in_flight_max.max(1)
+    }
+
+    /// The writing half: returns `Ok` when the reading half has ended and every answer is out.
+    async fn write_answers<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut W,
+        queue: mpsc::Receiver<Pending>,
+    ) -> Result<(), End> {
+        let mut answers = Answers { queue, head: None };
+        let mut outbox = Outbox::default();
+        while let Some(first) = answers.next().await {
+            outbox.push(first);
+            while outbox.bytes < COALESCED_BYTES
+                && let Some(Some(next)) = answers.next().now_or_never()
+            {
+                outbox.push(next);
+            }
+            let written = outbox.write(writer, self.context.limits().write_timeout).await?;
+            self.metrics.sent_bytes.inc_by(written);
+            *self.answered_at.lock() = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Closed => Self::ClientClosed,
+            FrameError::Truncated => Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "closed within a request")),
+            FrameError::Idle => Self::Idle,
+            FrameError::Length(reason) => Self::Protocol(reason),
+            FrameError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// The queue's receiving end, and the answer at its head, which may have to be waited for.
+struct Answers {
+    queue: mpsc::Receiver<Pending>,
+    head: Option<Pending>,
+}
+
+impl Answers {
+    /// The next answer in order, when it is ready; `None` when no more will come. Cancellation safe.
+    async fn next(&mut self) -> Option<(Option<Rope>, InFlight)> {
+        if self.head.is_none() {
+            self.head = Some(self.queue.recv().await?);
+        }
+        if let Some(Pending { answer: Answer::Later(later), .. }) = &mut self.head {
+            let rope = later.await;
+            let Pending { _in_flight, .. } = self.head.take()?;
+            return Some((rope, _in_flight));
+        }
+        match self.head.take()? {
+            Pending { answer: Answer::Ready(rope), _in_flight } => Some((Some(rope), _in_flight)),
+            Pending { answer: Answer::Later(_), .. } => unreachable!("a later answer returned above"),
+        }
+    }
+}
+
+/// Answers on their way out.
+#[derive(Default)]
+struct Outbox {
+    segments: VecDeque<Bytes>,
+    bytes: usize,
+    answered: Vec<InFlight>,
+}
+
+impl Outbox {
+    fn push(&mut self, (rope, in_flight): (Option<Rope>, InFlight)) {
+        for segment in rope.into_iter().flat_map(Rope::into_segments) {
+            if !segment.is_empty() {
+                self.bytes += segment.len();
+                self.segments.push_back(segment);
+            }
+        }
+        self.answered.push(in_flight);
+    }
+
+    /// Writes and flushes everything, then lets go of the requests that are thereby answered. Gives the bytes written.
+    async fn write<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, patience: Duration) -> Result<u64, End> {
+        let total = self.bytes as u64;
+        while !self.segments.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
+            let count = self.segments.len().min(SEGMENTS_PER_WRITE);
+            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+                *slice = IoSlice::new(segment);
+            }
+            let written = within(patience, writer.write_vectored(&slices[..count])).await?;
+            if written == 0 {
+                return Err(End::Io(io::ErrorKind::WriteZero.into()));
+            }
+            self.consume(written);
+        }
+        within(patience, writer.flush()).await?;
+        self.answered.clear();
+        Ok(total)
+    }
+
+    fn consume(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while written > 0 {
+            let segment = self.segments.front_mut().expect("no more is written than was there");
+            if segment.len() > written {
+                segment.advance(written);
+                return;
+            }
+            written -= segment.len();
+            self.segments.pop_front();
+        }
+    }
+}
+
+/// One step of writing: some bytes must move within the time.
+async fn within<T>(patience: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+    match timeout(patience, step).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(End::Io(error)),
+        Err(_) => Err(End::WriteTimeout),
+    }
+}

@@ -1,0 +1,123 @@
+//! What all listeners of a broker share: bounds, counters, the budget of request bytes, connection numbers.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    Context, Limits, Metrics,
+    connection::End,
+    limits::{Admission, LogLimit, Refusal},
+    metrics::ListenerMetrics,
+};
+
+/// The byte budget is counted in these: a semaphore's permits are too few for single bytes.
+const BUDGET_UNIT: usize = 1 << 10;
+
+/// What all listeners of a broker share.
+#[derive(Debug)]
+pub struct Front {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) metrics: Metrics,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) refusals: LogLimit,
+    complaints: LogLimit,
+    budget: Arc<Semaphore>,
+    budget_units: u32,
+    connections: AtomicU64,
+}
+
+impl Front {
+    /// A front door with these bounds, counting into these metrics.
+    #[must_use]
+    pub fn new(limits: Limits, metrics: Metrics) -> Arc<Self> {
+        let units = (limits.request_bytes_in_flight_max / BUDGET_UNIT).clamp(1, Semaphore::MAX_PERMITS);
+        let budget_units = u32::try_from(units).unwrap_or(u32::MAX);
+        Arc::new(Self {
+            admission: Admission::new(&limits),
+            limits: Arc::new(limits),
+            metrics,
+            refusals: LogLimit::default(),
+            complaints: LogLimit::default(),
+            budget: Arc::new(Semaphore::new(budget_units as usize)),
+            budget_units,
+            connections: AtomicU64::new(1),
+        })
+    }
+
+    /// A number for a new connection.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits until a request of this size fits into the budget. First come, first served; a request that is larger than
+    /// the whole budget takes all of it.
+    pub(crate) async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX).min(self.budget_units);
+        let budget = Arc::clone(&self.budget);
+        budget.acquire_many_owned(units).await.expect("the budget is never closed")
+    }
+
+    /// Says that a connection was not let in.
+    pub(crate) fn refused(&self, refusal: Refusal, listener: &str, peer: std::net::IpAddr, metrics: &ListenerMetrics) {
+        metrics.refused(refusal.label());
+        let Some(left_out) = self.refusals.pass() else { return };
+        match refusal {
+            Refusal::Full => tracing::warn!(
+                listener, %peer, connections_max = self.limits.connections_max, left_out,
+                "connection refused: all connections are taken; raise limits.connections_max or add a broker"
+            ),
+            Refusal::AddressFull => tracing::warn!(
+                listener, %peer, connections_per_address_max = self.limits.connections_per_address_max, left_out,
+                "connection refused: this address has all it may have; close some or raise limits.connections_per_address_max"
+            ),
+        }
+    }
+
+    /// Runs a connection to its end and says how it ended. A panic in a request's handler stops here.
+    pub(crate) async fn watch(
+        &self,
+        context: &Context,
+        metrics: &ListenerMetrics,
+        connection: impl Future<Output = End>,
+    ) -> Option<End> {
+        let (id, listener) = (context.id(), context.listener().name.as_str());
+        match AssertUnwindSafe(connection).catch_unwind().await {
+            Ok(end) => {
+                metrics.closed(end.label());
+                self.report(context, &end);
+                Some(end)
+            }
+            Err(panic) => {
+                metrics.closed("panic");
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                tracing::error!(id, listener, panic = text, "a request handler panicked; its connection is closed");
+                None
+            }
+        }
+    }
+
+    fn report(&self, context: &Context, end: &End) {
+        let (id, listener, peer) = (context.id(), context.listener().name.as_str(), context.peer_address());
+        let reason: &str = match end {
+            End::ClientClosed => return tracing::debug!(id, listener, %peer, "closed by the client"),
+            End::Shutdown => return tracing::debug!(id, listener, %peer, "closed for shutdown"),
+            End::Idle => return tracing::debug!(id, listener, %peer, "closed: idle"),
+            End::Io(error) => return tracing::debug!(id, listener, %peer, %error, "connection lost"),
+            End::Protocol(reason) => reason,
+            End::Service(reason) => reason,
+            End::WriteTimeout => "the client does not take its answers",
+        };
+        if let Some(left_out) = self.complaints.pass() {
+            tracing::warn!(id, listener, %peer, reason, left_out, "connection closed");
+        }
+    }
+}

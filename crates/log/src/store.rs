@@ -1,0 +1,316 @@
+//! All partitions of this broker, and what they share: the journal, the segments on disk, the object store, the budget
+//! of bytes in memory.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::{Catalog, Writer};
+use metadata::Image;
+use parking_lot::RwLock;
+use records::{Batch, BrokerId, Clock, Incarnation, JournalId, Random, Timestamp, TopicPartition};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::commit::Token;
+use crate::extent::ExtentReader;
+use crate::metrics::Metrics;
+use crate::partition::{AppendError, Appended, Partition, Start};
+use crate::producers::Producers;
+use crate::snapshot::{self, SnapshotRef};
+
+/// How the log works; every size in bytes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder on local SSD.
+    pub staging: PathBuf,
+    /// A segment is sealed before it grows beyond this.
+    pub segment_bytes: u64,
+    /// A segment is sealed this long after its first byte.
+    pub seal_interval: Duration,
+    /// What may lie on the staging disk and not in the object store; beyond it, appends slow and are then refused.
+    pub staging_bytes_max: u64,
+    /// The newest batches kept in memory for readers.
+    pub tail_bytes_max: usize,
+    /// Batches that were received and are not committed.
+    pub inflight_bytes_max: usize,
+    /// How long an append waits for room before it is refused.
+    pub admission_timeout: Duration,
+    /// Idempotent producers remembered per partition.
+    pub producers_max: usize,
+    /// How long an idle idempotent producer is remembered.
+    pub producer_expiration: Duration,
+}
+
+/// Who this broker is, as the metadata knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// Its id.
+    pub broker: BrokerId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+}
+
+/// Why a partition cannot be used here.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionError {
+    /// There is no such topic or partition.
+    #[error("there is no such topic or partition")]
+    Unknown,
+    /// Another broker leads it.
+    #[error("another broker leads the partition")]
+    NotLeader,
+}
+
+/// The log of one broker. A clone is the same log.
+#[derive(Clone)]
+pub struct Log {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) identity: Identity,
+    pub(crate) metadata: metadata::Handle,
+    pub(crate) objects: objects::Store,
+    /// The folder of this cluster's objects.
+    pub(crate) cluster: String,
+    pub(crate) reader: objects::cache::Reader,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) metrics: Metrics,
+    pub(crate) journal_id: JournalId,
+    pub(crate) journal: Writer<Token>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    /// What recovery found of producers, until their partition is opened.
+    pub(crate) recovered: parking_lot::Mutex<HashMap<TopicPartition, Producers>>,
+    pub(crate) inflight: Arc<Semaphore>,
+    /// Woken when a segment is sealed.
+    pub(crate) sealed: Arc<Notify>,
+    /// Woken when the staging disk has more room.
+    pub(crate) trimmed: Notify,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Log {
+    /// The partition, if this broker leads it.
+    ///
+    /// # Errors
+    /// [`PartitionError`].
+    pub fn partition(&self, id: TopicPartition) -> Result<Arc<Partition>, PartitionError> {
+        if let Some(partition) = self.inner.partitions.read().get(&id).filter(|partition| !partition.is_closed()) {
+            return Ok(partition.clone());
+        }
+        self.open_partition(id)
+    }
+
+    fn open_partition(&self, id: TopicPartition) -> Result<Arc<Partition>, PartitionError> {
+        let inner = &self.inner;
+        let mut partitions = inner.partitions.write();
+        // Read under the lock: a topic deleted meanwhile is swept after it was opened, or is not found here.
+        let image = inner.metadata.image();
+        let state = image.partition(id).ok_or(PartitionError::Unknown)?;
+        if state.leader != inner.identity.broker || state.journal != inner.journal_id {
+            return Err(PartitionError::NotLeader);
+        }
+        if let Some(partition) = partitions.get(&id).filter(|partition| !partition.is_closed()) {
+            return Ok(partition.clone());
+        }
+        let (leader_epoch, epoch_start) = (state.leader_epoch, state.epoch_start());
+        let producers = inner.recovered.lock().remove(&id).unwrap_or_default();
+        let start = Start {
+            leader_epoch,
+            log_start: state.log_start,
+            frontier: state.frontier,
+            assign_limit: state.assign_limit(),
+            next_offset: epoch_start.max(state.frontier),
+            producers,
+            older: (state.frontier.0 > 0).then_some(SnapshotRef { below: state.frontier }),
+        };
+        let partition = Arc::new(Partition::new(id, start));
+        partitions.insert(id, partition.clone());
+        Ok(partition)
+    }
+
+    /// The partitions that are open, in no order.
+    #[must_use]
+    pub fn open_partitions(&self) -> Vec<Arc<Partition>> {
+        self.inner.partitions.read().values().cloned().collect()
+    }
+
+    /// Waits for room in memory and on the staging disk. What is waited for is the room that a batch will take up until
+    /// it is committed. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`AppendError::Busy`] when there is no room in time.
+    pub async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AppendError> {
+        let inner = &self.inner;
+        // A batch larger than the whole budget takes all of it, and travels alone.
+        let bytes = u32::try_from(bytes.min(inner.options.inflight_bytes_max)).map_err(|_| AppendError::Busy)?;
+        let room = async {
+            loop {
+                let trimmed = inner.trimmed.notified();
+                if inner.catalog.bytes() < inner.options.staging_bytes_max {
+                    break;
+                }
+                trimmed.await;
+            }
+            inner.inflight.clone().acquire_many_owned(bytes).await
+        };
+        match tokio::time::timeout(inner.options.admission_timeout, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(AppendError::JournalEnded),
+            Err(_) => Err(AppendError::Busy),
+        }
+    }
+
+    /// Makes sure that what is needed to judge this producer's batches is in memory. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`AppendError::Busy`] when the object store cannot be read now.
+    pub async fn load_producers(&self, partition: &Partition) -> Result<(), AppendError> {
+        if let Some(older) = partition.older_producers() {
+            let producers = snapshot::load(&self.inner, partition.id(), &older).await.map_err(|error| {
+                tracing::warn!(%error, partition = %partition.id(), "the producers' snapshot cannot be read");
+                AppendError::Busy
+            })?;
+            partition.add_older_producers(producers);
+        }
+        Ok(())
+    }
+
+    /// Appends a batch that was checked. Does not wait: the order of calls is the order of offsets.
+    /// `log_append_time` is the time to stamp it with, where the topic wants the broker's. For a batch of an idempotent
+    /// producer, [`Log::load_producers`] came before.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended then.
+    pub fn append(
+        &self,
+        partition: &Arc<Partition>,
+        mut batch: Batch,
+        log_append_time: Option<Timestamp>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Appended, AppendError> {
+        if let Some(now) = log_append_time {
+            batch.stamp_log_append_time(now);
+        }
+        let appended = partition.append(batch, permit, &self.inner.journal)?;
+        Ok(Appended { log_append_time, ..appended })
+    }
+
+    /// Whether appends can be taken.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.inner.journal.is_open()
+    }
+
+    /// Bytes on the staging disk.
+    #[must_use]
+    pub fn staged_bytes(&self) -> u64 {
+        self.inner.catalog.bytes()
+    }
+
+    /// Seals what was appended so far, so that it is uploaded now.
+    pub fn seal(&self) {
+        self.inner.journal.roll();
+    }
+
+    /// Bytes of one partition that lie on the staging disk.
+    #[must_use]
+    pub fn staged_bytes_of(&self, id: TopicPartition) -> u64 {
+        self.inner.catalog.bytes_of(id)
+    }
+
+    /// The staging folder.
+    #[must_use]
+    pub fn staging(&self) -> &std::path::Path {
+        &self.inner.options.staging
+    }
+
+    /// All bytes of the staging disk, and those that are free.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn disk_space(&self) -> std::io::Result<(u64, u64)> {
+        journal::disk_space(&self.inner.options.staging)
+    }
+
+    /// What the log counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Takes in the newest metadata now, for one who just changed it.
+    pub fn refresh(&self) {
+        self.follow(&self.inner.metadata.image());
+    }
+
+    /// Follows the metadata: closes partitions that were deleted, moves log starts.
+    pub(crate) fn follow(&self, image: &Image) {
+        let inner = &self.inner;
+        let gone: Vec<_> = {
+            let partitions = inner.partitions.read();
+            partitions
+                .values()
+                .filter(|partition| match image.partition(partition.id()) {
+                    Some(state) if state.leader == inner.identity.broker && state.journal == inner.journal_id => {
+                        partition.update(state.log_start, state.frontier, state.assign_limit());
+                        false
+                    }
+                    _ => true,
+                })
+                .map(|partition| partition.id())
+                .collect()
+        };
+        if !gone.is_empty() {
+            let mut partitions = inner.partitions.write();
+            for id in gone {
+                if let Some(partition) = partitions.remove(&id) {
+                    partition.close();
+                }
+            }
+        }
+    }
+
+    /// Takes no more appends, commits those it took, uploads everything if the store lets it within `deadline`, and
+    /// ends the log's tasks.
+    ///
+    /// Returns the bytes that are left on the staging disk for the next start.
+    pub async fn close(self, deadline: Duration) -> u64 {
+        let inner = self.inner.clone();
+        let closer = inner.clone();
+        let closed = tokio::task::spawn_blocking(move || closer.journal.close()).await;
+        if closed.is_err() {
+            tracing::error!("closing the journal failed");
+        }
+        let uploaded = async {
+            loop {
+                let trimmed = inner.trimmed.notified();
+                if inner.catalog.bytes() == 0 {
+                    break;
+                }
+                trimmed.await;
+            }
+        };
+        let _ = tokio::time::timeout(deadline, uploaded).await;
+        inner.stop.cancel();
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        for partition in inner.partitions.write().drain() {
+            partition.1.close();
+        }
+        inner.catalog.bytes()
+    }
+}
+
+impl Inner {
+    pub(crate) fn reader_of<'a>(&'a self, located: &'a metadata::LocatedExtent) -> ExtentReader<'a> {
+        ExtentReader::new(&self.reader, located)
+    }
+}

@@ -1,0 +1,189 @@
+//! Looking up extents and the objects that they lie in: they are in the database only.
+
+use std::sync::Arc;
+
+use objects::{Extent, Path};
+use records::{Offset, Timestamp, TopicPartition};
+use uuid::Uuid;
+
+use super::database::{read_options, scan_options};
+use super::handle::Handle;
+use super::rows;
+use crate::machine::ObjectMeta;
+
+/// How many extents one query gives at most.
+const EXTENTS_MAX: usize = 1000;
+/// How often a query is made again when what it found was removed meanwhile.
+const TRIES: u32 = 3;
+
+/// An extent and the object that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocatedExtent {
+    /// The extent.
+    pub extent: Extent,
+    /// The object's key in the store.
+    pub key: Path,
+    /// The object's size in bytes.
+    pub size: u64,
+}
+
+/// Why extents could not be looked up.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum QueryError {
+    /// The database does not answer now: try again.
+    #[error("the metadata cannot be read now: {0}")]
+    Unavailable(String),
+    /// A stored row cannot be understood: a person must look.
+    #[error("the metadata is damaged: {0}")]
+    Corrupt(String),
+}
+
+impl From<slatedb::Error> for QueryError {
+    fn from(error: slatedb::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<rows::RowError> for QueryError {
+    fn from(error: rows::RowError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+/// Where an object lies.
+#[derive(Debug, Clone)]
+pub(super) struct StoredObject {
+    key: Path,
+    size: u64,
+}
+
+impl Handle {
+    /// Up to `limit` extents of a partition in the order of their offsets, from the one that holds `from` on; when none
+    /// does, from the next one. Nothing below the log start; nothing when there is no such partition. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn extents(
+        &self,
+        of: TopicPartition,
+        from: Offset,
+        limit: usize,
+    ) -> Result<Vec<LocatedExtent>, QueryError> {
+        let limit = limit.min(EXTENTS_MAX);
+        self.located(of, from, |_| true, limit).await
+    }
+
+    /// The first extent from `from` on that has a record with a timestamp of at least `at`. Linear in the extents that it
+    /// passes over. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn extent_by_timestamp(
+        &self,
+        of: TopicPartition,
+        from: Offset,
+        at: Timestamp,
+    ) -> Result<Option<LocatedExtent>, QueryError> {
+        Ok(self.located(of, from, |extent| extent.max_timestamp >= at, 1).await?.pop())
+    }
+
+    /// The first extent of a partition that has a record with a timestamp of at least `at`.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn first_extent_by_timestamp(
+        &self,
+        of: TopicPartition,
+        at: Timestamp,
+    ) -> Result<Option<LocatedExtent>, QueryError> {
+        self.extent_by_timestamp(of, Offset(0), at).await
+    }
+
+    /// Up to `limit` objects that nothing refers to any more, and since when. Cancellation safe.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn garbage(&self, limit: usize) -> Result<Vec<(ObjectMeta, Timestamp)>, QueryError> {
+        let db = self.shared.db.load_full();
+        let mut scan = db.scan_with_options(rows::garbage(), &scan_options()).await?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = scan.next().await?
+        {
+            found.push(rows::decode_garbage(&row.key, &row.value)?);
+        }
+        Ok(found)
+    }
+
+    async fn located(
+        &self,
+        of: TopicPartition,
+        from: Offset,
+        wanted: impl Fn(&Extent) -> bool,
+        limit: usize,
+    ) -> Result<Vec<LocatedExtent>, QueryError> {
+        for _ in 0..TRIES {
+            let image = self.image();
+            let Some(state) = image.partition(of) else { return Ok(Vec::new()) };
+            let from = from.max(state.log_start);
+            let found = self.scan(of, from, &wanted, limit).await?;
+            let mut located = Vec::with_capacity(found.len());
+            for extent in found {
+                let Some(object) = self.object(extent.object).await? else { break };
+                located.push((extent, object));
+            }
+            // An object goes with its last extent: what was missing has been removed since the scan, so look again.
+            if located.is_empty() || self.image().partition(of).is_some_and(|now| now.log_start <= from) {
+                let locate = |(extent, object): (Extent, StoredObject)| LocatedExtent {
+                    extent,
+                    key: object.key,
+                    size: object.size,
+                };
+                return Ok(located.into_iter().map(locate).collect());
+            }
+        }
+        Err(QueryError::Unavailable("the partition's log start keeps moving".into()))
+    }
+
+    async fn scan(
+        &self,
+        of: TopicPartition,
+        from: Offset,
+        wanted: impl Fn(&Extent) -> bool,
+        limit: usize,
+    ) -> Result<Vec<Extent>, QueryError> {
+        let mut found = Vec::new();
+        if limit == 0 || from.0 == i64::MAX {
+            return Ok(found);
+        }
+        let db = self.shared.db.load_full();
+        let mut scan = db.scan_with_options(rows::extents(of, from, Offset(i64::MAX)), &scan_options()).await?;
+        while found.len() < limit
+            && let Some(row) = scan.next().await?
+        {
+            let extent = rows::decode_extent(&row.key, &row.value)?;
+            if wanted(&extent) {
+                found.push(extent);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where an object lies. Objects are looked up again and again by readers at the same place, so some are kept.
+    async fn object(&self, id: Uuid) -> Result<Option<StoredObject>, QueryError> {
+        if let Some(known) = self.shared.objects.get(&id).await {
+            return Ok(Some(known));
+        }
+        let db = self.shared.db.load_full();
+        let Some(row) = db.get_with_options(rows::object_key(id), &read_options()).await? else { return Ok(None) };
+        let (object, _) = rows::decode_object(id, &row)?;
+        let key = Path::parse(&object.key).map_err(|error| QueryError::Corrupt(error.to_string()))?;
+        let stored = StoredObject { key, size: object.size };
+        self.shared.objects.insert(id, stored.clone()).await;
+        Ok(Some(stored))
+    }
+}
+
+/// Makes sure that a handle can be shared between tasks.
+const fn assert_shared<T: Send + Sync + 'static>() {}
+const _: () = assert_shared::<Arc<Handle>>();

@@ -1,0 +1,321 @@
+//! Reads data objects through a cache of fixed, aligned chunks (the last one of an object is short), weighed in bytes.
+//!
+//! - One GET per chunk, whoever asks and however many ask at once. A fetch that began goes on when the asking client went
+//!   away, and its result stays for the next.
+//! - The missing chunks of one read are fetched in parallel, within a bound; at the bound, readers wait.
+//! - A reader that goes forward ([`ReadAhead`]) has the chunks before it fetched, 1 to 8 of them, as long as it stays
+//!   sequential. These fetches have a bound of their own, and are left out when it is reached: they never delay a reader.
+//!
+//! Objects are immutable, so nothing here ever gets old. What is read is not checked: the format's checksums do that.
+//! Request cost: one GET per chunk that was not there, 1 GiB read once in sequence is 1024 GETs.
+
+mod ahead;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::format::FormatError;
+
+pub use ahead::{READ_AHEAD_CHUNKS_MAX, ReadAhead};
+pub use metrics::Metrics;
+
+/// What one cached chunk costs besides its bytes.
+const ENTRY_OVERHEAD_BYTES: u32 = 256;
+/// How many chunks readers may wait for at once; above it they wait for their turn to ask.
+const WAITING_MAX: usize = 1024;
+
+/// How a [`Reader`] works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The size of a chunk.
+    pub chunk_bytes: u64,
+    /// How many bytes the cache may hold. At least four chunks, whatever is given.
+    pub capacity_bytes: u64,
+    /// How many GETs for waiting readers may run at once.
+    pub fetches_max: usize,
+    /// How many GETs ahead of readers may run at once.
+    pub prefetches_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { chunk_bytes: 1 << 20, capacity_bytes: 256 << 20, fetches_max: 32, prefetches_max: 16 }
+    }
+}
+
+/// An object to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its unique id, under which its chunks are cached.
+    pub id: Uuid,
+    /// Its key.
+    pub key: Path,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+/// Why bytes could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The store did not give the bytes: ask again later.
+    #[error("cannot read {key}: {source}")]
+    Store {
+        /// The object's key.
+        key: Path,
+        /// What the store said.
+        source: Arc<object_store::Error>,
+    },
+    /// The object is not there: the metadata that named it are old, or it was lost.
+    #[error("{key} is not in the store")]
+    Missing {
+        /// The object's key.
+        key: Path,
+    },
+    /// The object is shorter than the metadata say.
+    #[error("{key} gave {found} bytes where {expected} should be")]
+    Short {
+        /// The object's key.
+        key: Path,
+        /// How many bytes were asked for.
+        expected: u64,
+        /// How many came.
+        found: u64,
+    },
+    /// The range does not lie in the object.
+    #[error("bytes {start}..{end} do not lie in {key}, which has {size}")]
+    Bounds {
+        /// The object's key.
+        key: Path,
+        /// The first byte.
+        start: u64,
+        /// The byte after the last.
+        end: u64,
+        /// How many bytes the object has.
+        size: u64,
+    },
+    /// The object is damaged.
+    #[error("{key} is damaged: {source}")]
+    Format {
+        /// The object's key.
+        key: Path,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// The reader was closed.
+    #[error("the reader is closed")]
+    Closed,
+}
+
+/// Reads objects through one cache. Cheap to clone; when the last clone is dropped, fetches that still run are stopped.
+#[derive(Clone)]
+pub struct Reader {
+    inner: Arc<Inner>,
+    _stop: Arc<DropGuard>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    options: Options,
+    cache: Cache<(Uuid, u64), Bytes>,
+    metrics: Metrics,
+    waiting: Arc<Semaphore>,
+    fetches: Semaphore,
+    prefetches: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// On whose behalf a chunk is fetched. Held, with its permit, until the fetch ends.
+struct Ask {
+    /// Whether the GET has to wait for its turn among those of readers.
+    in_turn: bool,
+    /// A reader's place among those that wait; or the right to one GET ahead of readers.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    /// A reader of `store` with an empty cache.
+    ///
+    /// # Panics
+    /// When an option is 0, or a chunk is larger than 1 GiB.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, options: Options) -> Self {
+        assert!((1..=1 << 30).contains(&options.chunk_bytes), "a chunk has 1 byte to 1 GiB");
+        assert!(options.fetches_max > 0 && options.prefetches_max > 0, "a reader needs to fetch");
+        let stop = CancellationToken::new();
+        let entry_bytes = options.chunk_bytes + u64::from(ENTRY_OVERHEAD_BYTES);
+        let cache = Cache::builder()
+            // A chunk that was just fetched must get in, however often older ones were asked for: else it is fetched again
+            // for the next few records in it.
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|_, chunk: &Bytes| {
+                u32::try_from(chunk.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
+            })
+            .max_capacity(options.capacity_bytes.max(4 * entry_bytes))
+            .build();
+        let inner = Inner {
+            store,
+            options,
+            cache,
+            metrics: Metrics::default(),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            fetches: Semaphore::new(options.fetches_max),
+            prefetches: Arc::new(Semaphore::new(options.prefetches_max)),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+        };
+        Self { inner: Arc::new(inner), _stop: Arc::new(stop.drop_guard()) }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// The bytes of `range`, in order, as slices of cached chunks. Cancellation safe; what was asked for is fetched
+    /// all the same.
+    ///
+    /// # Errors
+    /// When the range does not lie in the object, or the store does not give it.
+    pub async fn read(&self, object: &Object, range: Range<u64>) -> Result<Vec<Bytes>, ReadError> {
+        if range.start > range.end || range.end > object.size {
+            let Range { start, end } = range;
+            return Err(ReadError::Bounds { key: object.key.clone(), start, end, size: object.size });
+        }
+        // A range that starts at the object's end is an error to a store; here an empty range asks for nothing.
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let chunk_bytes = self.inner.options.chunk_bytes;
+        let numbers = range.start / chunk_bytes..=(range.end - 1) / chunk_bytes;
+        let chunks = try_join_all(numbers.clone().map(|number| self.chunk(object, number))).await?;
+        Ok(numbers
+            .zip(chunks)
+            .map(|(number, chunk)| {
+                let chunk_start = number * chunk_bytes;
+                let from = range.start.saturating_sub(chunk_start);
+                let to = (range.end - chunk_start).min(chunk.len() as u64);
+                let within = "a place in a chunk fits, as the chunk does";
+                chunk.slice(usize::try_from(from).expect(within)..usize::try_from(to).expect(within))
+            })
+            .collect())
+    }
+
+    /// As [`Self::read`], for one who goes forward through the bytes up to `end` (an extent's end, say): what comes next
+    /// is fetched ahead while it does.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_on(
+        &self,
+        object: &Object,
+        range: Range<u64>,
+        end: u64,
+        ahead: &mut ReadAhead,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let next = ahead.note(object.id, range.clone(), end.min(object.size), self.inner.options.chunk_bytes);
+        self.prefetch(object, next);
+        self.read(object, range).await
+    }
+
+    /// Stops what is being fetched and waits for it to end. Reads that wait, and later ones, fail with
+    /// [`ReadError::Closed`] unless the cache has what they ask for.
+    pub async fn close(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    async fn chunk(&self, object: &Object, number: u64) -> Result<Bytes, ReadError> {
+        if let Some(chunk) = self.inner.cache.get(&(object.id, number)).await {
+            self.inner.metrics.hits.inc();
+            return Ok(chunk);
+        }
+        self.inner.metrics.misses.inc();
+        let place = Arc::clone(&self.inner.waiting).acquire_owned().await.map_err(|_| ReadError::Closed)?;
+        let filled = self.fill(object, number, Ask { in_turn: true, _permit: place }).await;
+        filled.unwrap_or(Err(ReadError::Closed))
+    }
+
+    fn prefetch(&self, object: &Object, numbers: Range<u64>) {
+        for number in numbers {
+            if self.inner.cache.contains_key(&(object.id, number)) {
+                continue;
+            }
+            let Ok(permit) = Arc::clone(&self.inner.prefetches).try_acquire_owned() else {
+                self.inner.metrics.prefetches_left_out.inc();
+                continue;
+            };
+            self.inner.metrics.prefetches.inc();
+            // The tracker owns the task; an error comes up again when a reader asks.
+            drop(self.fill(object, number, Ask { in_turn: false, _permit: permit }));
+        }
+    }
+
+    /// Fetches a chunk into the cache in a task of its own, so that it goes on when nobody waits any more. The number of
+    /// such tasks is bounded by the permits in `ask`.
+    fn fill(&self, object: &Object, number: u64, ask: Ask) -> JoinHandle<Result<Bytes, ReadError>> {
+        let inner = Arc::clone(&self.inner);
+        let object = object.clone();
+        self.inner.tasks.spawn(async move {
+            let stop = inner.stop.clone();
+            let filled = inner.cache.try_get_with((object.id, number), inner.fetch(&object, number, &ask));
+            let filled = tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(ReadError::Closed),
+                filled = filled => filled.map_err(|error| ReadError::clone(&error)),
+            };
+            drop(ask);
+            filled
+        })
+    }
+}
+
+impl Inner {
+    async fn fetch(&self, object: &Object, number: u64, ask: &Ask) -> Result<Bytes, ReadError> {
+        let _turn = match ask.in_turn {
+            true => Some(self.fetches.acquire().await.map_err(|_| ReadError::Closed)?),
+            false => None,
+        };
+        let start = number * self.options.chunk_bytes;
+        let end = (start + self.options.chunk_bytes).min(object.size);
+        assert!(start < end, "only chunks inside of the object are asked for");
+        self.metrics.gets.inc();
+        let got = self.store.get_range(&object.key, start..end).await;
+        let got = match got {
+            Ok(bytes) if bytes.len() as u64 == end - start => Ok(bytes),
+            Ok(bytes) => {
+                Err(ReadError::Short { key: object.key.clone(), expected: end - start, found: bytes.len() as u64 })
+            }
+            Err(object_store::Error::NotFound { .. }) => Err(ReadError::Missing { key: object.key.clone() }),
+            Err(source) => Err(ReadError::Store { key: object.key.clone(), source: Arc::new(source) }),
+        };
+        match &got {
+            Ok(bytes) => self.metrics.get_bytes.inc_by(bytes.len() as u64),
+            Err(_) => self.metrics.get_errors.inc(),
+        };
+        got
+    }
+}

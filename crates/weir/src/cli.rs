@@ -1,0 +1,78 @@
+//! The command line: which commands there are, and who runs them.
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{
+    broker, completions, config, dev, health, proxy,
+};
+use crate::exit::Outcome;
+use crate::interrupt::interruptible;
+use crate::logging;
+
+/// A message broker that speaks the Kafka protocol over TCP, TLS and QUIC, on object storage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    propagate_version = true,
+    max_term_width = 120,
+    after_help = "Example:\n  weir dev\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not reachable, 5 refused, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::DevArgs),
+    Broker(broker::BrokerArgs),
+    #[command(subcommand, after_help = "Example:\n  weir config check weir.yaml")]
+    Config(config::ConfigCommand),
+    Proxy(proxy::ProxyArgs),
+    Health(health::HealthArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub(crate) async fn run(self) -> Outcome {
+        match self.command {
+            Command::Dev(args) => return Box::pin(dev::run(args)).await,
+            Command::Broker(args) => return Box::pin(broker::run(args)).await,
+            _ => logging::start_for_commands(),
+        }
+        match self.command {
+            Command::Dev(_) | Command::Broker(_) => Ok(()),
+            Command::Config(command) => config::run(command),
+            Command::Completions(args) => completions::run(&args),
+            Command::Proxy(args) => Box::pin(proxy::run(args)).await,
+            Command::Health(args) => interruptible(health::run(args)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn visit(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:\n  "), "{path} has no example in its help");
+            assert!(command.get_about().is_some(), "{path} says nothing about itself");
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(|sub| visit(sub, &path));
+        }
+        visit(&Cli::command(), "");
+    }
+}

@@ -1,0 +1,128 @@
+//! `staging`, `cache` and `limits`: what the broker may take of its machine, and clients of the broker.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The local disk where records stand until they are uploaded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Staging {
+    /// The folder of the journal, on a local SSD. Required; made where it is missing. Records are acknowledged when
+    /// they are synced here, and may be lost with this disk until they are uploaded.
+    pub(crate) dir: PathBuf,
+    /// How many bytes the folder may hold. Default: 17179869184 (16 GiB). Uploaded segments stay as a second cache
+    /// while there is room. When what is not yet uploaded fills it, producers wait, and are then refused with a
+    /// retriable error.
+    #[serde(default = "staging_bytes_max")]
+    #[schemars(range(min = 16_777_216))]
+    pub(crate) bytes_max: u64,
+    /// The size in bytes at which a segment is sealed and uploaded. Default: 67108864 (64 MiB). Larger segments mean
+    /// fewer requests to the store and more bytes that stand only on this disk.
+    #[serde(default = "segment_bytes")]
+    #[schemars(range(min = 1_048_576, max = 1_073_741_824))]
+    pub(crate) segment_bytes: u64,
+    /// How long after its first byte, in milliseconds, a segment is sealed and uploaded though it is not full.
+    /// Default: 10000. Shorter means less at risk and more requests to the store; a broker without writes makes none.
+    #[serde(default = "seal_interval_ms")]
+    #[schemars(range(min = 50, max = 3_600_000))]
+    pub(crate) seal_interval_ms: u64,
+}
+
+fn staging_bytes_max() -> u64 {
+    16 << 30
+}
+
+fn segment_bytes() -> u64 {
+    64 << 20
+}
+
+fn seal_interval_ms() -> u64 {
+    10_000
+}
+
+/// The cache of what is read back from the object store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Cache {
+    /// How many bytes of memory the cache may take. Default: 268435456 (256 MiB).
+    #[schemars(range(min = 8_388_608))]
+    pub(crate) memory_bytes: u64,
+    /// The size in bytes of what is fetched from the store and cached at once. Default: 1048576 (1 MiB). Larger means
+    /// fewer requests for those who read in sequence, and more waste for those who do not.
+    #[schemars(range(min = 65_536, max = 16_777_216))]
+    pub(crate) chunk_bytes: u64,
+    /// How many chunks may be fetched at once for readers who wait. Default: 32.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) fetches_max: u32,
+    /// How many chunks may be fetched at once ahead of readers who read in sequence. Default: 16; 0 turns reading ahead
+    /// off.
+    #[schemars(range(max = 1024))]
+    pub(crate) prefetches_max: u32,
+}
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache { memory_bytes: 256 << 20, chunk_bytes: 1 << 20, fetches_max: 32, prefetches_max: 16 }
+    }
+}
+
+/// Bounds on what clients may ask for. At a bound the broker first slows down, then refuses with a retriable error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// How many connections the broker takes, on all listeners together; a QUIC stream counts as one. Default: 10000.
+    /// Above it new connections are closed at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) connections_max: u32,
+    /// How many connections one address may have open (one /64 network with IPv6); streams do not count. Default:
+    /// 2000. Above it new connections from there are closed at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) connections_per_address_max: u32,
+    /// How many streams one QUIC connection may have open. Default: 100. A client above it waits for one to close.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(crate) streams_per_connection_max: u32,
+    /// How many requests of one connection may be worked on at once. Default: 64. Above it the broker stops reading
+    /// from the connection.
+    #[schemars(range(min = 1, max = 4096))]
+    pub(crate) requests_in_flight_max: u32,
+    /// The largest request in bytes. Default: 104857600 (100 MiB). A connection that sends a larger one is closed.
+    #[schemars(range(min = 65_536, max = 1_073_741_824))]
+    pub(crate) request_bytes_max: u32,
+    /// How many bytes of requests may be in memory, of all connections together. Default: 268435456 (256 MiB). At
+    /// the bound the broker stops reading from sockets.
+    #[schemars(range(min = 1_048_576))]
+    pub(crate) requests_memory_bytes: u64,
+    /// The largest answer to a fetch in bytes, whatever the client asks for. Default: 57671680 (55 MiB). A single
+    /// batch that is larger is still sent whole.
+    #[schemars(range(min = 65_536, max = 1_073_741_824))]
+    pub(crate) fetch_bytes_max: u32,
+    /// After how many milliseconds without a request a connection is closed. Default: 600000 (10 minutes).
+    #[schemars(range(min = 1000))]
+    pub(crate) idle_timeout_ms: u64,
+    /// How many milliseconds a client has for its TLS or QUIC handshake. Default: 10000.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub(crate) handshake_timeout_ms: u64,
+    /// How many milliseconds a broker that is told to stop has to answer what it took and to upload what it holds.
+    /// Default: 30000. What is not uploaded by then stays in the staging folder and is uploaded after the next start.
+    #[schemars(range(max = 3_600_000))]
+    pub(crate) drain_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 10_000,
+            connections_per_address_max: 2000,
+            streams_per_connection_max: 100,
+            requests_in_flight_max: 64,
+            request_bytes_max: 100 << 20,
+            requests_memory_bytes: 256 << 20,
+            fetch_bytes_max: 55 << 20,
+            idle_timeout_ms: 600_000,
+            handshake_timeout_ms: 10_000,
+            drain_timeout_ms: 30_000,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One blocking connection that speaks the protocol: for tests that must know which request was answered, and how.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::{Buf as _, Bytes};
+use records::{Batch, Offset};
+use wire::{Call, ErrorCode, Message, RequestHeader, Rope, create_topics, fetch, init_producer_id};
+
+/// An answer that takes longer means that the broker hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const CREATE_TOPICS_VERSION: i16 = 5;
+const INIT_PRODUCER_ID_VERSION: i16 = 4;
+const FETCH_VERSION: i16 = 12;
+const FETCH_BYTES: i32 = 8 << 20;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    next_correlation_id: i32,
+}
+
+impl Connection {
+    /// Connects; nothing is sent yet.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn open(address: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+        Ok(Self { stream, next_correlation_id: 0 })
+    }
+
+    /// Sends a request and gives its correlation id.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send<M: Message>(&mut self, version: i16, body: &M) -> Result<i32> {
+        let correlation_id = self.next_correlation_id;
+        self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
+        let header = RequestHeader {
+            api_key: M::KEY.into(),
+            api_version: version,
+            correlation_id,
+            client_id: Some("weir-tests".into()),
+        };
+        let frame: Rope = wire::encode_request(&header, body)?;
+        for segment in frame.into_segments() {
+            self.stream.write_all(&segment)?;
+        }
+        Ok(correlation_id)
+    }
+
+    /// Reads the next answer.
+    ///
+    /// # Errors
+    /// The connection is broken, or the bytes are no such answer.
+    pub fn receive<M: Message>(&mut self, version: i16) -> Result<(i32, M)> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length)).context("a frame's length")?];
+        self.stream.read_exact(&mut frame)?;
+        let mut frame = Bytes::from(frame);
+        let correlation_id = wire::decode_response_header(M::KEY, version, &mut frame)?;
+        let body = M::decode(&mut frame, version)?;
+        if frame.has_remaining() {
+            bail!("{} bytes after the answer", frame.remaining());
+        }
+        Ok((correlation_id, body))
+    }
+
+    /// A request and its answer.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn call<R: Call>(&mut self, version: i16, request: &R) -> Result<R::Response> {
+        let sent = self.send(version, request)?;
+        let (answered, response) = self.receive(version)?;
+        if sent != answered {
+            bail!("answer {answered} to request {sent}");
+        }
+        Ok(response)
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<()> {
+        let topic = create_topics::CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = create_topics::Request { topics: vec![topic], ..Default::default() };
+        let response: create_topics::Response = self.call(CREATE_TOPICS_VERSION, &request)?;
+        for topic in &response.topics {
+            no_error(topic.error_code).with_context(|| format!("create topic {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// A new producer's id and epoch.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn init_producer_id(&mut self) -> Result<(i64, i16)> {
+        let request = init_producer_id::Request { transaction_timeout_ms: 60_000, ..Default::default() };
+        let response: init_producer_id::Response = self.call(INIT_PRODUCER_ID_VERSION, &request)?;
+        no_error(response.error_code).context("InitProducerId")?;
+        Ok((response.producer_id, response.producer_epoch))
+    }
+
+    /// The batches from an offset on, as many as one answer holds, and the high watermark. Does not wait for more.
+    ///
+    /// # Errors
+    /// The broker refuses, or a batch is damaged.
+    pub fn fetch(&mut self, topic: &str, partition: i32, offset: Offset) -> Result<(Vec<Batch>, Offset)> {
+        let place = fetch::FetchPartition {
+            partition,
+            fetch_offset: offset.0,
+            partition_max_bytes: FETCH_BYTES,
+            ..Default::default()
+        };
+        let topic = fetch::FetchTopic { topic: topic.into(), partitions: vec![place], ..Default::default() };
+        let request = fetch::Request { max_bytes: FETCH_BYTES, topics: vec![topic], ..Default::default() };
+        let response: fetch::Response = self.call(FETCH_VERSION, &request)?;
+        no_error(response.error_code).context("fetch")?;
+        let found = response.responses.first().and_then(|topic| topic.partitions.first()).context("the partition")?;
+        no_error(found.error_code).with_context(|| format!("fetch of partition {partition} from {offset:?}"))?;
+        let mut bytes = found.records.clone().context("records are never null")?.into_bytes();
+        let mut batches = vec![];
+        while let Some(batch) = Batch::split_first(&mut bytes)? {
+            batch.check_crc()?;
+            batches.push(batch);
+        }
+        Ok((batches, Offset(found.high_watermark)))
+    }
+}
+
+/// The protocol's error as one of ours.
+///
+/// # Errors
+/// The code is not 0.
+pub fn no_error(code: i16) -> Result<()> {
+    let code = ErrorCode::from_code(code);
+    if code.is_error() { bail!("error {}: {}", code.code(), code.name()) } else { Ok(()) }
+}

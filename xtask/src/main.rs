@@ -1,0 +1,108 @@
+//! `cargo xtask`: sets up everything that the tests need, runs all of them, and says what happened.
+//!
+//! Promises: what it installs goes to one cache folder outside the checkout; every process it starts has ended when it
+//! ends; the last line of `cargo xtask test` is `N passed, N failed` alone. It leaves what a test checks to the tests.
+
+mod cache;
+mod links;
+mod minio;
+mod process;
+mod setup;
+mod steps;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cache::Context;
+
+const HELP: &str = "\
+Sets up and runs Weir's tests.
+
+Usage:
+  cargo xtask test [--verbose] [STEP…]   run all steps, or only those named (see below)
+  cargo xtask setup [TOOL…]              only install what the tests need
+  cargo xtask crash [--rounds N]         the long crash test: N rounds of kill -9 (default 500)
+  cargo xtask --help
+
+Environment:
+  WEIR_TEST_CACHE   where tools are installed (default: weir-test in the user's cache folder)
+  CI                when `true`, a missing prerequisite is a failure; otherwise the tests that need it are left out
+  WEIR_CRASH_ROUNDS, WEIR_CRASH_SEED     rounds of the crash test in `test`; the seed that a failed run printed
+
+Examples:
+  cargo xtask test
+  cargo xtask test format lint unit
+  cargo xtask crash --rounds 500
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether everything went well; an error means that the command line or the environment was wrong.
+fn run(arguments: &[String]) -> Result<bool> {
+    let wants_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
+    let Some((command, rest)) = arguments.split_first().filter(|_| !wants_help) else {
+        print!("{HELP}\nSteps of `test`, in order:\n{}\nTools of `setup`:\n{}", steps::help(), setup::help());
+        return if wants_help { Ok(true) } else { bail!("name a command") };
+    };
+    let mut context = Context::new()?;
+    match command.as_str() {
+        "test" => {
+            let (flags, names): (Vec<&str>, Vec<&str>) =
+                rest.iter().map(String::as_str).partition(|argument| argument.starts_with('-'));
+            for flag in flags {
+                match flag {
+                    "--verbose" | "-v" => context.verbose = true,
+                    _ => bail!("unknown flag {flag}: see cargo xtask --help"),
+                }
+            }
+            steps::test(&context, &names)
+        }
+        "setup" => setup::command(&context, &rest.iter().map(String::as_str).collect::<Vec<_>>()),
+        "crash" => steps::crash(&context, rounds(rest)?),
+        _ => bail!("unknown command {command}: see cargo xtask --help"),
+    }
+}
+
+fn rounds(arguments: &[String]) -> Result<u32> {
+    let text = match arguments {
+        [] => return Ok(500),
+        [flag, value] if flag == "--rounds" => value,
+        [flag] => match flag.strip_prefix("--rounds=") {
+            Some(value) => value,
+            None => bail!("unknown argument {flag}: see cargo xtask --help"),
+        },
+        _ => bail!("usage: cargo xtask crash [--rounds N]"),
+    };
+    let rounds = text.parse().with_context(|| format!("--rounds {text}: not a number"))?;
+    if rounds == 0 {
+        bail!("--rounds 0 would test nothing");
+    }
+    Ok(rounds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_read_in_both_spellings() {
+        let read = |arguments: &[&str]| rounds(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(read(&[]).unwrap(), 500);
+        assert_eq!(read(&["--rounds", "7"]).unwrap(), 7);
+        assert_eq!(read(&["--rounds=9"]).unwrap(), 9);
+        assert!(read(&["--rounds", "0"]).is_err());
+        assert!(read(&["--rounds", "many"]).is_err());
+        assert!(read(&["--seed=1"]).is_err());
+    }
+}
