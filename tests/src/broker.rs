@@ -249,6 +249,8 @@ impl Weir {
 impl Drop for Weir {
     fn drop(&mut self) {
         if !self.finished {
+            // The process first, so that its last words are there.
+            self.process = None;
             eprintln!("the broker's log ends with:\n{}", tail(&self.log_path()));
         }
     }

@@ -7,13 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes};
 use records::{Batch, Offset};
-use wire::{Call, ErrorCode, Message, RequestHeader, Rope, create_topics, fetch, init_producer_id};
+use wire::{Call, ErrorCode, Message, RequestHeader, Rope, create_topics, fetch, init_producer_id, list_offsets};
+
+use crate::clock::Deadline;
 
 /// An answer that takes longer means that the broker hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const CREATE_TOPICS_VERSION: i16 = 5;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
 const FETCH_VERSION: i16 = 12;
+const LIST_OFFSETS_VERSION: i16 = 9;
+/// The special time that asks for the last offset in the object store.
+const LATEST_TIERED: i64 = -5;
 const FETCH_BYTES: i32 = 8 << 20;
 
 /// A connection.
@@ -61,17 +66,50 @@ impl Connection {
     /// # Errors
     /// The connection is broken, or the bytes are no such answer.
     pub fn receive<M: Message>(&mut self, version: i16) -> Result<(i32, M)> {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length)?;
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length)).context("a frame's length")?];
-        self.stream.read_exact(&mut frame)?;
-        let mut frame = Bytes::from(frame);
+        let mut frame = self.frame()?;
         let correlation_id = wire::decode_response_header(M::KEY, version, &mut frame)?;
         let body = M::decode(&mut frame, version)?;
         if frame.has_remaining() {
             bail!("{} bytes after the answer", frame.remaining());
         }
         Ok((correlation_id, body))
+    }
+
+    /// Sends a body that is encoded already.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send_raw(&mut self, key: wire::ApiKey, version: i16, body: &[u8]) -> Result<()> {
+        let header = RequestHeader { api_key: key.code(), api_version: version, correlation_id: 0, client_id: None };
+        let mut head = Rope::new();
+        header.encode(&mut head)?;
+        let head = head.into_bytes();
+        self.stream.write_all(&u32::try_from(head.len() + body.len())?.to_be_bytes())?;
+        self.stream.write_all(&head)?;
+        self.stream.write_all(body)?;
+        Ok(())
+    }
+
+    /// Reads the next answer, of an API that is known only now.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn receive_any(&mut self, key: wire::ApiKey, version: i16) -> Result<wire::Response> {
+        let mut frame = self.frame()?;
+        wire::decode_response_header(key, version, &mut frame)?;
+        let body = wire::Response::decode(key, version, &mut frame)?;
+        if frame.has_remaining() {
+            bail!("{} bytes after the answer", frame.remaining());
+        }
+        Ok(body)
+    }
+
+    fn frame(&mut self) -> Result<Bytes> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length)).context("a frame's length")?];
+        self.stream.read_exact(&mut frame)?;
+        Ok(Bytes::from(frame))
     }
 
     /// A request and its answer.
@@ -87,7 +125,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// Makes a topic.
+    /// Makes a topic, and waits until all its partitions are led (Apache Kafka answers before that).
     ///
     /// # Errors
     /// The broker refuses.
@@ -103,7 +141,9 @@ impl Connection {
         for topic in &response.topics {
             no_error(topic.error_code).with_context(|| format!("create topic {name}"))?;
         }
-        Ok(())
+        Deadline::after(ANSWER_WITHIN).wait("the topic is led", || {
+            Ok((0..partitions).all(|partition| self.fetch(name, partition, Offset(0)).is_ok()).then_some(()))
+        })
     }
 
     /// A new producer's id and epoch.
@@ -115,6 +155,25 @@ impl Connection {
         let response: init_producer_id::Response = self.call(INIT_PRODUCER_ID_VERSION, &request)?;
         no_error(response.error_code).context("InitProducerId")?;
         Ok((response.producer_id, response.producer_epoch))
+    }
+
+    /// The last offset of a partition that lies in the object store, −1 where there is none.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn last_uploaded(&mut self, topic: &str, partition: i32) -> Result<i64> {
+        let place = list_offsets::ListOffsetsPartition {
+            partition_index: partition,
+            timestamp: LATEST_TIERED,
+            ..Default::default()
+        };
+        let topic =
+            list_offsets::ListOffsetsTopic { name: topic.into(), partitions: vec![place], ..Default::default() };
+        let request = list_offsets::Request { replica_id: -1, topics: vec![topic], ..Default::default() };
+        let response: list_offsets::Response = self.call(LIST_OFFSETS_VERSION, &request)?;
+        let found = response.topics.first().and_then(|topic| topic.partitions.first()).context("the partition")?;
+        no_error(found.error_code).context("ListOffsets")?;
+        Ok(found.offset)
     }
 
     /// The batches from an offset on, as many as one answer holds, and the high watermark. Does not wait for more.

@@ -126,7 +126,8 @@ pub fn run_to_end(command: &mut Command, within: Duration) -> Result<(ExitStatus
     let output = tempfile::NamedTempFile::new()?;
     let text = || -> Result<String> { Ok(String::from_utf8_lossy(&std::fs::read(output.path())?).into_owned()) };
     // A group of its own, so that what it starts can be ended with it.
-    command.stdin(Stdio::null()).stdout(output.reopen()?).stderr(append(output.path())?).process_group(0);
+    let (stdout, stderr) = (append(output.path())?, append(output.path())?);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let deadline = Deadline::after(within);
     match deadline.wait("the program ends", || Ok(child.try_wait()?)) {

@@ -110,6 +110,7 @@ fn load_and_check_find_nothing_wrong_with_a_broker_that_stays_up() -> Result<()>
     history.check(&promised)?;
     history.check_unchanged(&mut connection)?;
     let records: u32 = promised.iter().map(|batch| batch.count).sum();
-    ensure!(history.len() == usize::try_from(records)?, "{} records for {records} promised", history.len());
+    // A plain producer that was told to try again has more in the log than it knows of.
+    ensure!(history.len() >= usize::try_from(records)?, "{} records for {records} promised", history.len());
     weir.map_or(Ok(()), Weir::finish)
 }

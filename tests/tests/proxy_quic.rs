@@ -35,7 +35,7 @@ fn through_proxy(scenario: &str) -> Result<()> {
         Ok(lines.try_iter().any(|line| line == "ready").then_some(()))
     })?;
     run_scenario_at(PROGRAM, scenario, &listen)?;
-    proxy.stop()?;
+    proxy.kill()?;
     weir.finish()
 }
 

@@ -80,11 +80,13 @@ struct Slot {
     not_before: Option<Instant>,
 }
 
+type Slots = HashMap<(Address, Lane), Arc<tokio::sync::Mutex<Slot>>>;
+
 /// See the module.
 pub(crate) struct Cluster {
     pub(crate) config: ClientConfig,
     transport: Transport,
-    slots: Mutex<HashMap<(Address, Lane), Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: Mutex<Slots>,
     metadata: RwLock<Arc<Metadata>>,
     refreshing: tokio::sync::Mutex<Option<Instant>>,
     next_owner: AtomicU64,

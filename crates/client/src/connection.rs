@@ -225,7 +225,8 @@ impl Inner {
         let mut served: HashMap<_, _> =
             response.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         if refused && served.len() <= 1 {
-            let permit = self.shared.in_flight.clone().acquire_owned().await.map_err(|_| Error::Closed("connection"))?;
+            let permit =
+                self.shared.in_flight.clone().acquire_owned().await.map_err(|_| Error::Closed("connection"))?;
             let response = self.begin(&request, 0, permit)?.await_within(self.request_timeout).await?;
             served = response.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         }

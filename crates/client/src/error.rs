@@ -12,7 +12,9 @@ use crate::Address;
 #[non_exhaustive]
 pub enum Error {
     /// The URL of the cluster cannot be understood.
-    #[error("cannot use {url:?} as the address of a cluster: {problem}; use quic://host:port, kafka://host:port or kafkas://host:port")]
+    #[error(
+        "cannot use {url:?} as the address of a cluster: {problem}; use quic://host:port, kafka://host:port or kafkas://host:port"
+    )]
     Target {
         /// What was given.
         url: String,

@@ -94,11 +94,7 @@ pub(crate) async fn coordinator(cluster: &Cluster, group: &str) -> Result<i32, E
 
 /// Forgets who coordinates a group, if the error says that this is out of date.
 pub(crate) fn check_coordinator(cluster: &Cluster, group: &str, error: &Error) {
-    let moved = [
-        ErrorCode::NOT_COORDINATOR,
-        ErrorCode::COORDINATOR_NOT_AVAILABLE,
-        ErrorCode::BROKER_NOT_AVAILABLE,
-    ];
+    let moved = [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::BROKER_NOT_AVAILABLE];
     if error.code().is_none_or(|code| moved.contains(&code)) {
         cluster.coordinators.lock().remove(group);
     }

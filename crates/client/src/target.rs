@@ -158,7 +158,17 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused() {
-        for url in ["", "localhost:9092", "http://a", "quic://", "kafka://a:b", "kafka://::1", "kafka://a/x", "kafka://a,", "kafka://[::1"] {
+        for url in [
+            "",
+            "localhost:9092",
+            "http://a",
+            "quic://",
+            "kafka://a:b",
+            "kafka://::1",
+            "kafka://a/x",
+            "kafka://a,",
+            "kafka://[::1",
+        ] {
             assert!(url.parse::<Target>().is_err(), "{url}");
         }
     }

@@ -149,7 +149,8 @@ pub fn recover(
             Err(error) => return Err(error.into()),
         };
         recovered.torn = scan(&segment, uploaded, visit).map_err(io)?;
-        segment.seal().map_err(io)?;
+        // Bytes that could not be read stay where they are, for a person to look at.
+        segment.seal(recovered.torn.is_none()).map_err(io)?;
         if segment.end() <= uploaded {
             std::fs::remove_file(path).map_err(io)?;
         } else {

@@ -210,9 +210,11 @@ impl Segment {
         assert!(before <= end.0, "a segment's end moved back from {before} to {end}");
     }
 
-    /// Nothing more comes: gives the preallocated rest back.
-    pub(crate) fn seal(&self) -> io::Result<()> {
-        self.file.set_len(SEGMENT_HEADER_LEN + self.len())?;
+    /// Nothing more comes. `cut` gives the preallocated rest back.
+    pub(crate) fn seal(&self, cut: bool) -> io::Result<()> {
+        if cut {
+            self.file.set_len(SEGMENT_HEADER_LEN + self.len())?;
+        }
         self.file.sync_data()?;
         self.sealed.store(true, Ordering::Release);
         Ok(())

@@ -374,7 +374,7 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
 
     fn seal(&mut self) -> io::Result<()> {
         if let Some(current) = self.current.take() {
-            current.segment.seal()?;
+            current.segment.seal(true)?;
             self.events.sealed(current.segment);
         }
         Ok(())

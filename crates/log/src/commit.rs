@@ -1,11 +1,15 @@
 //! What the journal's thread tells: appends are committed, segments are sealed, the disk failed.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use journal::{Committed, Segment, Stats};
-use records::Offset;
+use parking_lot::Mutex;
+use records::{Clock, Offset, Position, Timestamp};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::partition::Partition;
@@ -19,15 +23,32 @@ pub struct Token {
     pub(crate) bytes: usize,
 }
 
+/// What the journal's thread tells the rest of the log.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Bytes of frames on the staging disk: those of [`journal::Catalog::bytes`], counted as they come and go.
+    pub(crate) staged: AtomicU64,
+    /// Woken when a segment is sealed.
+    pub(crate) sealed: Notify,
+    /// When the newest append of each sealed segment was committed, by the segment's first position. The uploader takes
+    /// entries out.
+    pub(crate) newest: Mutex<HashMap<Position, Timestamp>>,
+    /// Cancelled when the journal ended by a failure.
+    pub(crate) failed: CancellationToken,
+}
+
 /// Runs on the journal's thread: moves high watermarks and never blocks.
 pub(crate) struct Commits {
     pub(crate) ring: Ring,
-    pub(crate) sealed: Arc<Notify>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) newest: Timestamp,
     pub(crate) metrics: Metrics,
 }
 
 impl Committed<Token> for Commits {
     fn committed(&mut self, tokens: &mut dyn Iterator<Item = Token>) {
+        self.newest = self.clock.now();
         for token in tokens {
             token.partition.committed(token.next_offset);
             self.ring.push(token.partition, token.next_offset, token.bytes);
@@ -36,16 +57,29 @@ impl Committed<Token> for Commits {
 
     fn sealed(&mut self, segment: Arc<Segment>) {
         tracing::debug!(journal = %segment.journal(), first = %segment.first(), bytes = segment.len(), "segment sealed");
-        self.sealed.notify_one();
+        self.shared.newest.lock().insert(segment.first(), self.newest);
+        self.shared.sealed.notify_one();
     }
 
     fn synced(&mut self, stats: Stats) {
+        let staged = self.shared.staged.fetch_add(stats.bytes, Ordering::AcqRel) + stats.bytes;
+        self.metrics.staged(staged);
         self.metrics.synced(stats);
     }
 
     fn failed(&mut self, error: &io::Error) {
         self.metrics.journal_failed();
         tracing::error!(%error, "the staging disk failed: nothing is appended until the broker is started again");
-        self.sealed.notify_one();
+        self.shared.failed.cancel();
+    }
+}
+
+impl Drop for Commits {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // An assertion failed on the journal's thread: nothing is committed any more, and nobody may wait for it.
+            self.metrics.journal_failed();
+            self.shared.failed.cancel();
+        }
     }
 }

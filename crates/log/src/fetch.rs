@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use metadata::LocatedExtent;
+use objects::{ExtentReader, Object};
 use records::{Batch, Offset};
 
 use crate::partition::Partition;
@@ -120,12 +122,19 @@ impl Log {
         bytes_max: usize,
     ) -> Result<Vec<Batch>, FetchError> {
         let extents = self.inner.metadata.extents(partition.id(), from, 1).await?;
-        let Some(extent) = extents.first() else { return Ok(Vec::new()) };
+        let Some(located) = extents.first() else { return Ok(Vec::new()) };
+        let object = object_of(located);
         let mut ahead = partition.take_read_ahead(from);
-        let batches = self.inner.reader_of(extent).read(from, bytes_max, &mut ahead).await?;
+        let reader = ExtentReader::new(&self.inner.reader, &object, &located.extent);
+        let batches = reader.read(from, bytes_max as u64, &mut ahead).await?;
         if let Some(last) = batches.last() {
             partition.keep_read_ahead(last.next_offset(), ahead);
         }
         Ok(batches.into_iter().take_while(|batch| batch.next_offset() <= up_to).collect())
     }
+}
+
+/// What the cache needs to know of the object that holds an extent.
+pub(crate) fn object_of(located: &LocatedExtent) -> Object {
+    Object { id: located.extent.object, key: located.key.clone(), size: located.size }
 }

@@ -14,7 +14,6 @@
 //! looks like (`kafka`).
 
 mod commit;
-mod extent;
 mod fetch;
 mod metrics;
 mod partition;

@@ -23,7 +23,7 @@ pub(crate) struct Inner {
     syncs: Counter,
     sync_seconds: Histogram,
     journal_failed: Gauge,
-    pub(crate) staged_bytes: Gauge,
+    staged_bytes: Gauge,
     pub(crate) uploads: Counter,
     pub(crate) uploaded_bytes: Counter,
     pub(crate) upload_retries: Counter,
@@ -84,6 +84,10 @@ impl Metrics {
         self.0.appended_bytes.inc_by(stats.bytes);
         self.0.syncs.inc();
         self.0.sync_seconds.observe(stats.duration.as_secs_f64());
+    }
+
+    pub(crate) fn staged(&self, bytes: u64) {
+        self.0.staged_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn journal_failed(&self) {

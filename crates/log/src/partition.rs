@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::Mutex;
 use records::{Batch, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use objects::cache::ReadAhead;
 
@@ -66,6 +67,7 @@ pub struct Partition {
     frontier: AtomicI64,
     assign_limit: AtomicI64,
     closed: AtomicBool,
+    producers_max: usize,
     waiters: Waiters,
     /// Readers of the object store that go forward: where each reads next, and how far ahead it fetches.
     read_aheads: Mutex<VecDeque<(Offset, ReadAhead)>>,
@@ -91,7 +93,16 @@ pub(crate) struct Start {
     pub(crate) assign_limit: Offset,
     pub(crate) next_offset: Offset,
     pub(crate) producers: Producers,
+    pub(crate) producers_max: usize,
     pub(crate) older: Option<SnapshotRef>,
+}
+
+/// The journal, as an append sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sink<'a> {
+    pub(crate) journal: &'a journal::Writer<Token>,
+    /// Cancelled when the journal ended by a failure: what was not committed by then never will be.
+    pub(crate) failed: &'a CancellationToken,
 }
 
 impl Partition {
@@ -113,6 +124,7 @@ impl Partition {
             frontier: AtomicI64::new(start.frontier.0),
             assign_limit: AtomicI64::new(start.assign_limit.0),
             closed: AtomicBool::new(false),
+            producers_max: start.producers_max,
             waiters: Waiters::default(),
             read_aheads: Mutex::default(),
         }
@@ -169,6 +181,10 @@ impl Partition {
     /// Wakes `waiter` at the next change of the high watermark, or when the partition closes.
     pub fn notify(&self, waiter: &Arc<Waiter>) {
         self.waiters.add(waiter);
+        if self.is_closed() {
+            // It may have closed just before: then nobody else wakes them.
+            self.waiters.wake();
+        }
     }
 
     pub(crate) fn older_producers(&self) -> Option<SnapshotRef> {
@@ -185,16 +201,24 @@ impl Partition {
 
     /// Assigns offsets and hands the batch to the journal, in one step under the lock, so that the order of offsets is
     /// the order of the journal. At `assign_limit` it waits for the upload (decision 0001).
+    ///
+    /// `tail` is the same batch, in memory that nothing else shares, or `batch` again where sharing is no waste.
     pub(crate) fn append(
         self: &Arc<Self>,
         mut batch: Batch,
+        mut tail: Batch,
+        at: Timestamp,
         permit: OwnedSemaphorePermit,
-        journal: &journal::Writer<Token>,
+        sink: Sink<'_>,
     ) -> Result<Appended, AppendError> {
         let (sender, committed) = oneshot::channel();
         let mut state = self.state.lock();
         if self.closed.load(Ordering::Acquire) {
             return Err(AppendError::NotLeader);
+        }
+        if sink.failed.is_cancelled() {
+            // Asked under the lock: who comes later than `fail` must not wait for a commit that never comes.
+            return Err(AppendError::JournalEnded);
         }
         assert!(state.older.is_none() || batch.header().producer_id.0 < 0, "the producers' snapshot was read before");
         if let Verdict::Duplicate(past) = state.producers.check(batch.header())? {
@@ -218,15 +242,19 @@ impl Partition {
             return Err(AppendError::Busy);
         }
         batch.assign(base_offset, self.leader_epoch);
+        tail.assign(base_offset, self.leader_epoch);
         let token = Token { partition: self.clone(), next_offset, bytes: batch.len() };
-        journal.append(self.id, batch.clone(), token).map_err(|error| match error {
+        sink.journal.append(self.id, batch, token).map_err(|error| match error {
             journal::AppendError::Full => AppendError::Busy,
             journal::AppendError::Ended => AppendError::JournalEnded,
         })?;
         state.next_offset = next_offset;
-        state.producers.applied(&batch);
+        state.producers.applied(&tail, at);
+        if state.producers.len() > self.producers_max + self.producers_max / 8 {
+            state.producers.expire(Timestamp(i64::MIN), self.producers_max);
+        }
         state.waiting.push_back((next_offset, sender, Some(permit)));
-        state.tail.push(batch);
+        state.tail.push(tail);
         Ok(Appended { base_offset, log_start: self.log_start(), log_append_time: None, committed })
     }
 
@@ -244,6 +272,11 @@ impl Partition {
         }
         drop(state);
         self.waiters.wake();
+    }
+
+    /// Forgets producers that are idle, or too many.
+    pub(crate) fn expire_producers(&self, before: Timestamp) {
+        self.state.lock().producers.expire(before, self.producers_max);
     }
 
     pub(crate) fn evict(&self, below: Offset) {
@@ -279,11 +312,18 @@ impl Partition {
         debug_assert!(before.max(frontier.0) <= self.high_watermark().0, "J1: uploaded above committed");
     }
 
-    /// The partition was deleted, is led elsewhere, or its journal ended: whoever waits is told.
+    /// The partition was deleted, is led elsewhere, or the log stops: whoever waits is told that the outcome is unknown,
+    /// for what they appended may yet be committed.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.state.lock().waiting.clear();
         self.waiters.wake();
+    }
+
+    /// The journal failed: what is not committed now never will be in this process. Recovery may still find it on the
+    /// disk, so whoever waits is told that the outcome is unknown. Readers go on.
+    pub(crate) fn fail(&self) {
+        self.state.lock().waiting.clear();
     }
 
     /// Whether it takes no more appends.

@@ -30,6 +30,9 @@ pub struct Past {
 pub struct Producer {
     /// Its epoch.
     pub epoch: ProducerEpoch,
+    /// When it was heard of last, by the broker's clock: the times of its records may be years old. Not stored; a
+    /// snapshot that is read counts as hearing of it.
+    pub last_seen: Timestamp,
     /// Its last batches, oldest first; at most five.
     pub batches: VecDeque<Past>,
 }
@@ -104,8 +107,8 @@ impl Producers {
         }
     }
 
-    /// Remembers a batch that was appended; its offset is assigned.
-    pub fn applied(&mut self, batch: &Batch) {
+    /// Remembers a batch that was appended at this time; its offset is assigned.
+    pub fn applied(&mut self, batch: &Batch, at: Timestamp) {
         let header = batch.header();
         if header.producer_id == ProducerId::NONE || header.base_sequence < 0 {
             return;
@@ -120,7 +123,8 @@ impl Producers {
         let known = self
             .by_id
             .entry(header.producer_id)
-            .or_insert_with(|| Producer { epoch: header.producer_epoch, batches: VecDeque::new() });
+            .or_insert_with(|| Producer { epoch: header.producer_epoch, last_seen: at, batches: VecDeque::new() });
+        known.last_seen = known.last_seen.max(at);
         if known.epoch != header.producer_epoch {
             known.epoch = header.producer_epoch;
             known.batches.clear();
@@ -131,7 +135,8 @@ impl Producers {
         }
     }
 
-    /// Puts what an older snapshot knew under what is known from later batches.
+    /// Puts what an older snapshot knew under what is known from later batches. The two may overlap, when the snapshot
+    /// was written after the later batches: what both know counts once.
     pub fn add_older(&mut self, older: Producers) {
         for (id, mut old) in older.by_id {
             match self.by_id.entry(id) {
@@ -140,7 +145,11 @@ impl Producers {
                 }
                 std::collections::hash_map::Entry::Occupied(mut newer) => {
                     let newer = newer.get_mut();
+                    newer.last_seen = newer.last_seen.max(old.last_seen);
                     if newer.epoch == old.epoch {
+                        if let Some(first) = newer.batches.front() {
+                            old.batches.retain(|past| past.next_offset <= first.base_offset);
+                        }
                         old.batches.extend(newer.batches.drain(..));
                         let surplus = old.batches.len().saturating_sub(REMEMBERED);
                         old.batches.drain(..surplus);
@@ -151,14 +160,18 @@ impl Producers {
         }
     }
 
-    /// Forgets the producers whose last batch is older than `before`, and, beyond `count_max`, those idle longest.
+    /// Forgets the producers that were not heard of since `before`, and, beyond `count_max`, those idle longest.
     pub fn expire(&mut self, before: Timestamp, count_max: usize) {
-        let last = |producer: &Producer| producer.batches.back().map_or(Timestamp(-1), |past| past.timestamp);
-        self.by_id.retain(|_, producer| last(producer) >= before);
+        self.by_id.retain(|_, producer| producer.last_seen >= before);
         if self.by_id.len() > count_max {
-            let mut ages: Vec<_> = self.by_id.iter().map(|(id, producer)| (last(producer), *id)).collect();
+            let last_offset = |producer: &Producer| producer.batches.back().map(|past| past.next_offset);
+            let mut ages: Vec<_> = self
+                .by_id
+                .iter()
+                .map(|(id, producer)| (producer.last_seen, last_offset(producer), *id))
+                .collect();
             ages.sort_unstable();
-            for (_, id) in &ages[..ages.len() - count_max] {
+            for (.., id) in &ages[..ages.len() - count_max] {
                 self.by_id.remove(id);
             }
         }

@@ -9,21 +9,26 @@
 //!    their frontier, so that no offset is used twice (decision 0001).
 //! 5. The uploader takes the segments to the object store; then the folder is deleted.
 //!
+//! A disk that is damaged below what is known to have been durable is lost in part: the journal is sealed at that known
+//! end, its partitions go on above the reserve as for a lost disk, what can be read is uploaded, and the rest is given up
+//! (`AbandonJournal`) by the uploader, which finds the journal shorter than its end.
+//!
 //! A crash at any step is a start of the same procedure (R3): the controller's commits decide.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use journal::{Catalog, RecoverError, Segment, Writer};
 use metadata::{Command, Image, JournalState, PartitionStart, Reply, SubmitError};
 use objects::cache::Reader;
-use records::{Clock, JournalId, Offset, Position, Random, Timestamp, TopicPartition};
+use records::{Clock, JournalId, Offset, Partition, Position, Random, Timestamp, TopicPartition};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::commit::Commits;
+use crate::commit::{Commits, Shared};
 use crate::metrics::Metrics;
 use crate::producers::Producers;
 use crate::store::{Identity, Inner, Log, Options};
@@ -84,8 +89,18 @@ struct Ended {
     journal: Arc<metadata::Journal>,
     /// The epoch under which it is being recovered; `None` when it was sealed before.
     epoch: Option<u64>,
-    /// Its end, and that of each partition in it; `None` when this disk does not hold it.
-    held: Option<(Position, HashMap<TopicPartition, Offset>)>,
+    /// `None` when this disk does not hold it.
+    held: Option<Held>,
+}
+
+/// What this disk holds of a journal.
+struct Held {
+    /// Where what can be read ends.
+    end: Position,
+    /// Where each partition ends in it, of those that are not uploaded.
+    ends: HashMap<TopicPartition, Offset>,
+    /// Where the journal ended at least, when that is further on than `end`: what lies between is lost.
+    known_end: Option<Position>,
 }
 
 impl Log {
@@ -104,7 +119,7 @@ impl Log {
                 JournalState::Sealed { .. } | JournalState::Drained => None,
                 JournalState::Open | JournalState::Recovering { .. } => Some(recovering(&metadata, journal.id, identity).await?),
             };
-            let held = scan(&options, journal, &image, &mut found, &metrics).await?;
+            let held = scan(&options, journal, &image, &mut found, &*clock, &metrics).await?;
             ended.push(Ended { journal: journal.clone(), epoch, held });
         }
         let at = clock.now();
@@ -120,6 +135,7 @@ impl Log {
         };
         let folder = journal::create_folder(&options.staging, journal_id)
             .map_err(|source| OpenError::Disk { path: options.staging.clone(), source })?;
+        let ids: Vec<_> = ended.iter().map(|one| one.journal.id).collect();
         for one in ended {
             seal(&metadata, one, journal_id, at).await?;
         }
@@ -127,9 +143,17 @@ impl Log {
         for segment in found.segments {
             catalog.add(segment);
         }
-        let sealed = Arc::new(Notify::new());
-        let commits =
-            Commits { ring: Ring::new(options.tail_bytes_max), sealed: sealed.clone(), metrics: metrics.clone() };
+        remove_drained(&options, &metadata.image(), &ids);
+        let shared = Arc::new(Shared::default());
+        shared.staged.store(catalog.bytes(), Ordering::Release);
+        metrics.staged(catalog.bytes());
+        let commits = Commits {
+            ring: Ring::new(options.tail_bytes_max),
+            shared: shared.clone(),
+            clock: clock.clone(),
+            newest: at,
+            metrics: metrics.clone(),
+        };
         let writer = journal::Options {
             folder,
             journal: journal_id,
@@ -139,31 +163,29 @@ impl Log {
         };
         let journal = Writer::start(writer, catalog.clone(), commits)
             .map_err(|source| OpenError::Disk { path: options.staging.clone(), source })?;
-        let log = Log {
-            inner: Arc::new(Inner {
-                inflight: Arc::new(Semaphore::new(options.inflight_bytes_max)),
-                options,
-                identity,
-                metadata,
-                objects,
-                cluster,
-                reader,
-                clock,
-                random,
-                metrics,
-                journal_id,
-                journal,
-                catalog,
-                partitions: parking_lot::RwLock::default(),
-                recovered: parking_lot::Mutex::new(found.producers),
-                sealed,
-                trimmed: Notify::new(),
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
-            }),
-        };
-        log.inner.tasks.spawn(upload::run(log.clone()));
-        log.inner.tasks.spawn(follow(log.clone()));
+        let log = Log::new(Inner {
+            inflight: Arc::new(Semaphore::new(options.inflight_bytes_max)),
+            options,
+            identity,
+            metadata,
+            objects,
+            cluster,
+            reader,
+            clock,
+            random,
+            metrics,
+            journal_id,
+            journal,
+            catalog,
+            partitions: parking_lot::RwLock::default(),
+            recovered: parking_lot::Mutex::new(found.producers),
+            shared,
+            trimmed: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        log.inner.tasks.spawn(upload::run(log.for_task()));
+        log.inner.tasks.spawn(follow(log.for_task()));
         Ok(log)
     }
 }
@@ -177,7 +199,14 @@ async fn seal(
 ) -> Result<(), OpenError> {
     let journal = ended.journal.id;
     let command = match (ended.epoch, ended.held) {
-        (Some(epoch), Some((end, ends))) => {
+        (Some(epoch), Some(Held { known_end: Some(end), .. })) => {
+            let image = metadata.image();
+            let partitions = partitions_of(&image, journal)
+                .map(|(topic_partition, state)| PartitionStart { topic_partition, start_offset: state.assign_limit() })
+                .collect();
+            Command::SealJournal { journal, epoch, end: Some(end), successor, partitions, at }
+        }
+        (Some(epoch), Some(Held { end, ends, known_end: None })) => {
             // Partitions that were deleted, or that are led elsewhere by now, do not go on from here.
             let image = metadata.image();
             let goes_on = |id: &TopicPartition| image.partition(*id).is_some_and(|state| state.journal == journal);
@@ -193,11 +222,45 @@ async fn seal(
         (Some(epoch), None) => {
             Command::SealJournal { journal, epoch, end: None, successor, partitions: Vec::new(), at }
         }
+        // Sealed before, cut short since, and nothing left to upload.
+        (None, Some(Held { end, known_end: Some(_), .. })) if end == ended.journal.uploaded => {
+            Command::AbandonJournal { journal, at }
+        }
         (None, Some(_)) => return Ok(()),
         (None, None) => Command::AbandonJournal { journal, at },
     };
     metadata.submit(command).await?;
     Ok(())
+}
+
+/// The partitions whose appends go to this journal, in order.
+fn partitions_of(
+    image: &Image,
+    journal: JournalId,
+) -> impl Iterator<Item = (TopicPartition, &Arc<metadata::PartitionState>)> {
+    let mut topics: Vec<_> = image.topics.values().collect();
+    topics.sort_unstable_by_key(|topic| topic.id);
+    topics
+        .into_iter()
+        .flat_map(|topic| {
+            let id = topic.id;
+            let numbered = (0..).map(Partition).zip(&topic.partitions);
+            numbered.map(move |(partition, state)| (TopicPartition { topic: id, partition }, state))
+        })
+        .filter(move |(_, state)| state.journal == journal)
+}
+
+/// The folders of journals that have nothing left to upload. Those of a journal that was given up stay, for a person to
+/// look at.
+pub(crate) fn remove_drained(options: &Options, image: &Image, ended: &[JournalId]) {
+    let drained = |id: &&JournalId| {
+        image.journals.get(id).is_some_and(|journal| journal.state == JournalState::Drained && journal.lost.is_none())
+    };
+    for journal in ended.iter().filter(drained) {
+        if let Err(error) = journal::remove(&options.staging, *journal) {
+            tracing::warn!(%error, %journal, "a drained journal's folder could not be deleted");
+        }
+    }
 }
 
 async fn recovering(
@@ -217,14 +280,15 @@ async fn scan(
     journal: &metadata::Journal,
     image: &Image,
     found: &mut Found,
+    clock: &dyn Clock,
     metrics: &Metrics,
-) -> Result<Option<(Position, HashMap<TopicPartition, Offset>)>, OpenError> {
-    let (staging, id, uploaded) = (options.staging.clone(), journal.id, journal.uploaded);
+) -> Result<Option<Held>, OpenError> {
+    let (staging, id, uploaded, now) = (options.staging.clone(), journal.id, journal.uploaded, clock.now());
     let scan = move || {
         let (mut ends, mut producers) = (HashMap::new(), HashMap::<TopicPartition, Producers>::new());
         let recovered = journal::recover(&staging, id, uploaded, &mut |topic_partition, batch| {
             ends.insert(topic_partition, batch.next_offset());
-            producers.entry(topic_partition).or_default().applied(batch);
+            producers.entry(topic_partition).or_default().applied(batch, now);
         });
         recovered.map(|recovered| (recovered, ends, producers))
     };
@@ -242,11 +306,26 @@ async fn scan(
                     "the journal ends in bytes that were never acknowledged, or its disk is damaged"
                 );
             }
-            if let JournalState::Sealed { end } = journal.state {
-                // R2: what lies above the end of a sealed journal is never served.
-                if recovered.end < end {
-                    tracing::error!(journal = %id, %end, found = %recovered.end, "a sealed journal is cut short: records are lost");
+            let folder = journal::folder(&options.staging, id);
+            let behind = recovered.torn.as_ref().and_then(|torn| segment_behind(&folder, torn.position));
+            let known_end = match journal.state {
+                JournalState::Sealed { end } => {
+                    // R2: what lies above the end of a sealed journal is never served. Nothing is written to a journal
+                    // after its end was found, so nothing can lie there.
+                    assert!(recovered.end <= end, "R2: journal {id} ended at {end} and holds {}", recovered.end);
+                    end
                 }
+                // Durable when an object was committed; or below a segment that was begun later.
+                _ => journal.last_commit.durable_seen.max(behind.unwrap_or_default()),
+            };
+            let known_end = Some(known_end).filter(|end| *end > recovered.end);
+            if let Some(known_end) = known_end {
+                metrics.get().lost_journals.inc();
+                tracing::error!(
+                    journal = %id, readable_end = %recovered.end, %known_end, folder = %folder.display(),
+                    "the staging disk is damaged: acknowledged records are lost; \
+                     partitions go on at offsets that were never used, and the folder is kept"
+                );
             }
             found.segments.extend(recovered.segments);
             for (topic_partition, producers) in producers {
@@ -256,7 +335,7 @@ async fn scan(
                     newer.add_older(older);
                 }
             }
-            Ok(Some((recovered.end, ends)))
+            Ok(Some(Held { end: recovered.end, ends, known_end }))
         }
         Err(RecoverError::Lost(_)) => {
             report_loss(journal, image, metrics);
@@ -264,6 +343,14 @@ async fn scan(
         }
         Err(source) => Err(OpenError::Journal { journal: id, source }),
     }
+}
+
+/// The first position of the last segment file behind `position`, if there is one. A segment is begun only after all
+/// before it was durable, so what lies below was, whatever is read there now.
+fn segment_behind(folder: &Path, position: Position) -> Option<Position> {
+    let first = |path: PathBuf| path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok().map(Position);
+    let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| first(entry.ok()?.path()));
+    files.filter(|first| *first > position).max()
 }
 
 /// Says which appends were lost, as far as anyone can know: what the metadata saw of the journal last.
@@ -284,14 +371,21 @@ fn report_loss(journal: &metadata::Journal, image: &Image, metrics: &Metrics) {
     );
 }
 
-/// Follows the metadata until the log stops.
+/// Follows the metadata until the log stops, and tells those who wait when the journal fails.
 async fn follow(log: Log) {
     let mut images = log.inner.metadata.watch();
+    let mut failed = false;
     loop {
-        let image = images.borrow_and_update().clone();
-        log.follow(&image);
+        drop(images.borrow_and_update());
+        log.follow();
         tokio::select! {
             () = log.inner.stop.cancelled() => return,
+            () = log.inner.shared.failed.cancelled(), if !failed => {
+                failed = true;
+                for partition in log.open_partitions() {
+                    partition.fail();
+                }
+            }
             changed = images.changed() => if changed.is_err() { return },
         }
     }

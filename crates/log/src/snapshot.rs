@@ -3,11 +3,13 @@
 //! be taken for a repeat, and acknowledged without being stored.
 
 use bytes::Bytes;
+use metadata::LocatedExtent;
+use objects::ExtentReader;
 use prost::Message;
 use proto::log as stored;
 use records::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 
-use crate::fetch::FetchError;
+use crate::fetch::{FetchError, object_of};
 use crate::producers::{Past, Producer, Producers};
 use crate::store::Inner;
 
@@ -41,8 +43,8 @@ fn encode_past(past: &Past) -> stored::PastBatch {
     }
 }
 
-/// Reads what [`encode`] wrote.
-pub(crate) fn decode(bytes: Bytes) -> Result<Producers, FetchError> {
+/// Reads what [`encode`] wrote. Every producer in it counts as heard of `now`.
+pub(crate) fn decode(bytes: Bytes, now: Timestamp) -> Result<Producers, FetchError> {
     let snapshot = stored::ProducerSnapshot::decode(bytes).map_err(|_| FetchError::Damaged("a producers' snapshot"))?;
     let mut producers = Producers::default();
     for producer in snapshot.producers {
@@ -55,7 +57,8 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Producers, FetchError> {
             timestamp: Timestamp(past.timestamp_ms),
         });
         let batches = batches.collect();
-        producers.restore(ProducerId(producer.id), Producer { epoch: ProducerEpoch(epoch), batches });
+        let producer_id = ProducerId(producer.id);
+        producers.restore(producer_id, Producer { epoch: ProducerEpoch(epoch), last_seen: now, batches });
     }
     Ok(producers)
 }
@@ -65,7 +68,32 @@ pub(crate) async fn load(inner: &Inner, id: TopicPartition, at: &SnapshotRef) ->
     if at.below == Offset(0) {
         return Ok(Producers::default());
     }
-    let extents = inner.metadata.extents(id, Offset(at.below.0 - 1), 1).await?;
-    let Some(last) = extents.first() else { return Ok(Producers::default()) };
-    decode(inner.reader_of(last).producer_snapshot().await?)
+    let Some(last) = last_extent(inner, id, at.below).await? else { return Ok(Producers::default()) };
+    let object = object_of(&last);
+    let bytes = ExtentReader::new(&inner.reader, &object, &last.extent).producer_snapshot().await?;
+    decode(bytes, inner.clock.now())
+}
+
+/// The last extent below an upload frontier. It ends there, unless what lies in between was lost: then it is searched
+/// for, in some 40 rows of metadata.
+async fn last_extent(inner: &Inner, id: TopicPartition, below: Offset) -> Result<Option<LocatedExtent>, FetchError> {
+    let first_from = async |from: i64| inner.metadata.extents(id, Offset(from), 1).await.map(|mut extents| extents.pop());
+    // No extent reaches to `high` or beyond it; `best` is the last of those that end at or below `low`.
+    let mut high = below.0 - 1;
+    if let Some(last) = first_from(high).await? {
+        return Ok(Some(last));
+    }
+    let Some(mut best) = first_from(0).await? else { return Ok(None) };
+    let mut low = best.extent.end_offset.0;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match first_from(middle).await? {
+            Some(found) => {
+                low = found.extent.end_offset.0;
+                best = found;
+            }
+            None => high = middle,
+        }
+    }
+    Ok(Some(best))
 }

@@ -4,20 +4,19 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use journal::{Catalog, Writer};
-use metadata::Image;
 use parking_lot::RwLock;
 use records::{Batch, BrokerId, Clock, Incarnation, JournalId, Random, Timestamp, TopicPartition};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::commit::Token;
-use crate::extent::ExtentReader;
+use crate::commit::{Shared, Token};
 use crate::metrics::Metrics;
-use crate::partition::{AppendError, Appended, Partition, Start};
+use crate::partition::{AppendError, Appended, Partition, Sink, Start};
 use crate::producers::Producers;
 use crate::snapshot::{self, SnapshotRef};
 
@@ -64,10 +63,17 @@ pub enum PartitionError {
     NotLeader,
 }
 
-/// The log of one broker. A clone is the same log.
+/// Bodies of batches below this are copied for the tail: they are slices of larger requests, which they would keep in
+/// memory whole. Copying these costs less than their journal entry does.
+const COPIED_BELOW_BYTES: usize = 16 << 10;
+
+/// The log of one broker. A clone is the same log; when the last one goes without [`Log::close`], its tasks end and
+/// nothing more is uploaded.
 #[derive(Clone)]
 pub struct Log {
     pub(crate) inner: Arc<Inner>,
+    /// None in the log's own tasks.
+    owner: Option<Arc<DropGuard>>,
 }
 
 pub(crate) struct Inner {
@@ -88,8 +94,8 @@ pub(crate) struct Inner {
     /// What recovery found of producers, until their partition is opened.
     pub(crate) recovered: parking_lot::Mutex<HashMap<TopicPartition, Producers>>,
     pub(crate) inflight: Arc<Semaphore>,
-    /// Woken when a segment is sealed.
-    pub(crate) sealed: Arc<Notify>,
+    /// What the journal's thread tells.
+    pub(crate) shared: Arc<Shared>,
     /// Woken when the staging disk has more room.
     pub(crate) trimmed: Notify,
     pub(crate) tasks: TaskTracker,
@@ -97,6 +103,16 @@ pub(crate) struct Inner {
 }
 
 impl Log {
+    pub(crate) fn new(inner: Inner) -> Self {
+        let owner = Some(Arc::new(inner.stop.clone().drop_guard()));
+        Self { inner: Arc::new(inner), owner }
+    }
+
+    /// The same log for one of its own tasks, which do not keep it from ending.
+    pub(crate) fn for_task(&self) -> Self {
+        Self { inner: self.inner.clone(), owner: None }
+    }
+
     /// The partition, if this broker leads it.
     ///
     /// # Errors
@@ -114,6 +130,10 @@ impl Log {
         // Read under the lock: a topic deleted meanwhile is swept after it was opened, or is not found here.
         let image = inner.metadata.image();
         let state = image.partition(id).ok_or(PartitionError::Unknown)?;
+        if inner.stop.is_cancelled() {
+            // What this partition was is gone from memory, and its journal has ended.
+            return Err(PartitionError::NotLeader);
+        }
         if state.leader != inner.identity.broker || state.journal != inner.journal_id {
             return Err(PartitionError::NotLeader);
         }
@@ -129,6 +149,7 @@ impl Log {
             assign_limit: state.assign_limit(),
             next_offset: epoch_start.max(state.frontier),
             producers,
+            producers_max: inner.options.producers_max,
             older: (state.frontier.0 > 0).then_some(SnapshotRef { below: state.frontier }),
         };
         let partition = Arc::new(Partition::new(id, start));
@@ -154,14 +175,19 @@ impl Log {
         let room = async {
             loop {
                 let trimmed = inner.trimmed.notified();
-                if inner.catalog.bytes() < inner.options.staging_bytes_max {
+                if self.staged_bytes() < inner.options.staging_bytes_max {
                     break;
                 }
                 trimmed.await;
             }
             inner.inflight.clone().acquire_many_owned(bytes).await
         };
-        match tokio::time::timeout(inner.options.admission_timeout, room).await {
+        let admitted = tokio::select! {
+            biased;
+            () = inner.shared.failed.cancelled() => return Err(AppendError::JournalEnded),
+            admitted = tokio::time::timeout(inner.options.admission_timeout, room) => admitted,
+        };
+        match admitted {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(AppendError::JournalEnded),
             Err(_) => Err(AppendError::Busy),
@@ -199,20 +225,26 @@ impl Log {
         if let Some(now) = log_append_time {
             batch.stamp_log_append_time(now);
         }
-        let appended = partition.append(batch, permit, &self.inner.journal)?;
+        let tail = if batch.body().len() < COPIED_BELOW_BYTES {
+            Batch::decode(batch.to_bytes()).expect("a batch encodes to a batch")
+        } else {
+            batch.clone()
+        };
+        let sink = Sink { journal: &self.inner.journal, failed: &self.inner.shared.failed };
+        let appended = partition.append(batch, tail, self.inner.clock.now(), permit, sink)?;
         Ok(Appended { log_append_time, ..appended })
     }
 
     /// Whether appends can be taken.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.inner.journal.is_open()
+        self.inner.journal.is_open() && !self.inner.shared.failed.is_cancelled()
     }
 
     /// Bytes on the staging disk.
     #[must_use]
     pub fn staged_bytes(&self) -> u64 {
-        self.inner.catalog.bytes()
+        self.inner.shared.staged.load(Ordering::Acquire)
     }
 
     /// Seals what was appended so far, so that it is uploaded now.
@@ -248,32 +280,36 @@ impl Log {
 
     /// Takes in the newest metadata now, for one who just changed it.
     pub fn refresh(&self) {
-        self.follow(&self.inner.metadata.image());
+        self.follow();
     }
 
-    /// Follows the metadata: closes partitions that were deleted, moves log starts.
-    pub(crate) fn follow(&self, image: &Image) {
+    /// Follows the metadata: closes partitions that were deleted, moves log starts and frontiers.
+    pub(crate) fn follow(&self) {
         let inner = &self.inner;
-        let gone: Vec<_> = {
-            let partitions = inner.partitions.read();
-            partitions
-                .values()
-                .filter(|partition| match image.partition(partition.id()) {
-                    Some(state) if state.leader == inner.identity.broker && state.journal == inner.journal_id => {
-                        partition.update(state.log_start, state.frontier, state.assign_limit());
-                        false
-                    }
-                    _ => true,
-                })
-                .map(|partition| partition.id())
-                .collect()
+        let leads = |state: &metadata::PartitionState| {
+            state.leader == inner.identity.broker && state.journal == inner.journal_id
         };
-        if !gone.is_empty() {
-            let mut partitions = inner.partitions.write();
-            for id in gone {
-                if let Some(partition) = partitions.remove(&id) {
-                    partition.close();
-                }
+        let image = inner.metadata.image();
+        let mut gone = Vec::new();
+        for partition in inner.partitions.read().values() {
+            match image.partition(partition.id()).filter(|state| leads(state)) {
+                Some(state) => partition.update(state.log_start, state.frontier, state.assign_limit()),
+                None => gone.push(partition.id()),
+            }
+        }
+        if gone.is_empty() {
+            return;
+        }
+        let mut partitions = inner.partitions.write();
+        // Looked at again under the lock under which partitions are opened: one that was created after the image above
+        // must not be closed by it. Opened again, it would assign the same offsets twice.
+        let image = inner.metadata.image();
+        for id in gone {
+            if image.partition(id).is_some_and(|state| leads(state)) {
+                continue;
+            }
+            if let Some(partition) = partitions.remove(&id) {
+                partition.close();
             }
         }
     }
@@ -306,11 +342,5 @@ impl Log {
             partition.1.close();
         }
         inner.catalog.bytes()
-    }
-}
-
-impl Inner {
-    pub(crate) fn reader_of<'a>(&'a self, located: &'a metadata::LocatedExtent) -> ExtentReader<'a> {
-        ExtentReader::new(&self.reader, located)
     }
 }

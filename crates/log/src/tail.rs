@@ -10,6 +10,9 @@ use records::{Batch, Offset};
 
 use crate::partition::Partition;
 
+/// What a batch costs in memory besides its bytes: its header, its place in the tail and in the ring.
+const BATCH_OVERHEAD_BYTES: usize = 256;
+
 /// One partition's batches in memory, without a gap.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
@@ -69,6 +72,7 @@ impl Ring {
 
     /// A batch was committed; what no longer fits is evicted.
     pub(crate) fn push(&mut self, partition: Arc<Partition>, next_offset: Offset, bytes: usize) {
+        let bytes = bytes + BATCH_OVERHEAD_BYTES;
         self.entries.push_back((partition, next_offset, bytes));
         self.bytes += bytes;
         while self.bytes > self.bytes_max {

@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use journal::Segment;
-use metadata::{Command, SubmitError};
+use metadata::{Command, JournalState, SubmitError};
 use object_store::{ObjectStoreExt, PutPayload};
 use objects::format::{BuildError, Built, ExtentSource, ObjectBuilder};
-use records::{Batch, Position, Timestamp, TopicPartition};
+use records::{Batch, JournalId, Position, Timestamp, TopicPartition};
 
 use crate::fetch::FetchError;
 use crate::producers::Producers;
@@ -38,6 +39,28 @@ enum UploadError {
     Build(#[from] BuildError),
 }
 
+impl UploadError {
+    /// Whether trying again cannot help: a person must look.
+    fn is_grave(&self) -> bool {
+        match self {
+            Self::Read(error) => matches!(error, FetchError::Disk(_) | FetchError::Damaged(_)),
+            Self::Build(_) | Self::Commit(SubmitError::Refused(_)) => true,
+            Self::Put(_) | Self::Commit(_) => false,
+        }
+    }
+}
+
+/// One segment's object, once it is built. It keeps its id through all tries, so that a PUT or a commit whose answer was
+/// lost is repeated, not made a second time.
+struct Attempt {
+    object: Built,
+    key: object_store::path::Path,
+    /// The producers' state as of the object's end; becomes the uploader's once the object is committed.
+    producers: HashMap<TopicPartition, Producers>,
+    newest_append: Timestamp,
+    is_stored: bool,
+}
+
 /// Uploads what is sealed until the log stops.
 pub(crate) async fn run(log: Log) {
     let inner = log.inner.clone();
@@ -47,7 +70,7 @@ pub(crate) async fn run(log: Log) {
         let work = async {
             match oldest {
                 Some(segment) => uploader.upload_until_done(&segment).await,
-                None => inner.sealed.notified().await,
+                None => inner.shared.sealed.notified().await,
             }
         };
         tokio::select! {
@@ -68,63 +91,109 @@ impl Uploader {
         let metrics = self.log.inner.metrics.clone();
         let started = tokio::time::Instant::now();
         let mut delay = RETRY_FIRST;
-        while let Err(error) = self.upload(segment).await {
+        let (mut attempt, mut was_grave) = (None, false);
+        while let Err(error) = self.upload(segment, &mut attempt).await {
             metrics.get().upload_retries.inc();
-            tracing::warn!(
-                %error, journal = %segment.journal(), first = %segment.first(), bytes = segment.len(),
-                retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "a segment could not be uploaded yet"
-            );
+            if error.is_grave() && !was_grave {
+                was_grave = true;
+                tracing::error!(
+                    %error, journal = %segment.journal(), path = %segment.path().display(),
+                    "a segment cannot be uploaded, nor any after it: start the broker again with this disk, \
+                     and what can be read of it is recovered"
+                );
+            } else {
+                tracing::warn!(
+                    %error, journal = %segment.journal(), first = %segment.first(), bytes = segment.len(),
+                    retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "a segment could not be uploaded yet"
+                );
+            }
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(RETRY_LAST);
         }
         metrics.get().upload_seconds.observe(started.elapsed().as_secs_f64());
+        self.log.inner.shared.newest.lock().remove(&segment.first());
     }
 
-    async fn upload(&mut self, segment: &Arc<Segment>) -> Result<(), UploadError> {
+    async fn upload(&mut self, segment: &Arc<Segment>, attempt: &mut Option<Attempt>) -> Result<(), UploadError> {
         let inner = self.log.inner.clone();
-        let image = inner.metadata.image();
-        let uploaded = image.journals.get(&segment.journal()).map_or(Position(0), |journal| journal.uploaded);
-        if uploaded < segment.end() {
-            let extents = by_partition(&inner, segment).await?;
-            let (object, id, producers) = self.build(segment, extents).await?;
-            let key = objects::keys::data_key(&inner.cluster, segment.journal(), segment.first(), id);
-            let size = object.size;
-            let payload: PutPayload = object.payload;
-            inner.objects.object_store().put(&key, payload).await?;
+        if uploaded(&inner, segment.journal()) < segment.end() {
+            let attempt = match attempt {
+                Some(attempt) => attempt,
+                None => attempt.insert(self.build(segment).await?),
+            };
+            let Built { object: id, payload, extents, size } = &attempt.object;
+            if !attempt.is_stored {
+                inner.objects.object_store().put(&attempt.key, payload.clone()).await?;
+                attempt.is_stored = true;
+            }
+            let own = segment.journal() == inner.journal_id;
             let command = Command::CommitObject {
                 journal: segment.journal(),
                 from: segment.first(),
                 to: segment.end(),
-                object: metadata::ObjectMeta { id, key: key.to_string(), size },
-                extents: object.extents,
-                newest_append: self.log.inner.clock.now(),
-                durable_seen: if segment.journal() == inner.journal_id { inner.journal.committed() } else { segment.end() },
+                object: metadata::ObjectMeta { id: *id, key: attempt.key.to_string(), size: *size },
+                extents: extents.clone(),
+                newest_append: attempt.newest_append,
+                durable_seen: if own { inner.journal.committed() } else { segment.end() },
                 at: inner.clock.now(),
             };
             inner.metadata.submit(command).await?;
-            self.producers.extend(producers);
             inner.metrics.get().uploads.inc();
-            inner.metrics.get().uploaded_bytes.inc_by(size);
-            tracing::debug!(%key, size, "segment uploaded");
+            inner.metrics.get().uploaded_bytes.inc_by(*size);
+            tracing::debug!(key = %attempt.key, size, "segment uploaded");
         }
+        match attempt.take() {
+            Some(attempt) => self.advance(attempt.producers),
+            // Committed by others, or by a start before this one: what is remembered here is out of date.
+            None => self.producers.clear(),
+        }
+        self.give_up_rest(segment).await?;
         // The frontier moves before the segment goes, so that a reader who misses it on disk finds it in the store.
-        self.log.follow(&inner.metadata.image());
+        self.log.follow();
         trim(&inner, segment);
         Ok(())
     }
 
-    /// Builds the object. The producers' state as of its end is returned, and becomes ours once the object is committed.
-    async fn build(
-        &self,
-        segment: &Segment,
-        extents: BTreeMap<TopicPartition, Vec<Batch>>,
-    ) -> Result<(Built, uuid::Uuid, HashMap<TopicPartition, Producers>), UploadError> {
+    /// Takes the producers of a committed object over, and forgets those that are idle.
+    fn advance(&mut self, producers: HashMap<TopicPartition, Producers>) {
         let inner = &self.log.inner;
+        let idle = idle_before(inner);
+        for id in producers.keys() {
+            let partition = inner.partitions.read().get(id).cloned();
+            if let Some(partition) = partition {
+                partition.expire_producers(idle);
+            }
+        }
+        self.producers.extend(producers);
+        let image = inner.metadata.image();
+        self.producers.retain(|id, _| image.partition(*id).is_some());
+    }
+
+    /// With the last segment of a journal that is shorter than its end, the rest is known to be lost: it is given up, so
+    /// that what came later can be uploaded.
+    async fn give_up_rest(&self, segment: &Segment) -> Result<(), SubmitError> {
+        let inner = &self.log.inner;
+        let journal = segment.journal();
+        let is_last = inner.catalog.segments().iter().all(|other| other.journal() != journal || other.end() <= segment.end());
+        let image = inner.metadata.image();
+        let state = image.journals.get(&journal).map(|journal| journal.state);
+        if is_last
+            && let Some(JournalState::Sealed { end }) = state
+            && segment.end() < end
+        {
+            tracing::warn!(%journal, %end, readable_end = %segment.end(), "the lost rest of a journal is given up");
+            inner.metadata.submit(Command::AbandonJournal { journal, at: inner.clock.now() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Builds the object.
+    async fn build(&self, segment: &Arc<Segment>) -> Result<Attempt, UploadError> {
+        let inner = &self.log.inner;
+        let extents = by_partition(inner, segment).await?;
         let id = inner.random.uuid();
         let image = inner.metadata.image();
-        let expired = Timestamp(
-            inner.clock.now().0 - i64::try_from(inner.options.producer_expiration.as_millis()).unwrap_or(i64::MAX),
-        );
+        let (now, idle) = (inner.clock.now(), idle_before(inner));
         let mut after = HashMap::new();
         let mut builder = ObjectBuilder::new(id, segment.journal(), segment.first(), segment.end());
         for (topic_partition, batches) in extents {
@@ -135,15 +204,35 @@ impl Uploader {
                 None => snapshot::load(inner, topic_partition, &SnapshotRef { below: state.frontier }).await?,
             };
             for batch in &batches {
-                producers.applied(batch);
+                producers.applied(batch, now);
             }
-            producers.expire(expired, inner.options.producers_max);
+            producers.expire(idle, inner.options.producers_max);
             let producer_snapshot = snapshot::encode(&producers);
             builder.push(ExtentSource { topic_partition, batches, producer_snapshot, aborted: Vec::new() })?;
             after.insert(topic_partition, producers);
         }
-        Ok((builder.finish(), id, after))
+        // Of a segment that an earlier process wrote, nobody knows; then what was known before still holds.
+        let known = inner.shared.newest.lock().get(&segment.first()).copied().filter(|_| segment.journal() == inner.journal_id);
+        let before = image.journals.get(&segment.journal()).map(|journal| journal.last_commit.newest_append);
+        Ok(Attempt {
+            object: builder.finish(),
+            key: objects::keys::data_key(&inner.cluster, segment.journal(), segment.first(), id),
+            producers: after,
+            newest_append: known.or(before).unwrap_or(now),
+            is_stored: false,
+        })
     }
+}
+
+/// How far a journal is uploaded, as the metadata knows it.
+fn uploaded(inner: &Inner, journal: JournalId) -> Position {
+    inner.metadata.image().journals.get(&journal).map_or(Position(0), |journal| journal.uploaded)
+}
+
+/// Producers not heard of since then are forgotten.
+fn idle_before(inner: &Inner) -> Timestamp {
+    let expiration = i64::try_from(inner.options.producer_expiration.as_millis()).unwrap_or(i64::MAX);
+    Timestamp(inner.clock.now().0.saturating_sub(expiration))
 }
 
 /// The segment's batches, checked once more, sorted by partition.
@@ -165,18 +254,19 @@ async fn by_partition(
 
 /// The segment is in the object store: it leaves the disk.
 fn trim(inner: &Inner, segment: &Segment) {
-    if segment.journal() == inner.journal_id {
+    let journal = segment.journal();
+    if journal == inner.journal_id {
         inner.journal.uploaded(segment.end());
     }
     if let Err(error) = inner.catalog.delete(segment) {
         tracing::warn!(%error, path = %segment.path().display(), "an uploaded segment could not be deleted");
     }
-    if segment.journal() == inner.journal_id {
+    let staged = inner.shared.staged.fetch_sub(segment.len(), Ordering::AcqRel) - segment.len();
+    inner.metrics.staged(staged);
+    if journal == inner.journal_id {
         inner.journal.trimmed(segment.end());
-    } else if inner.catalog.segments().iter().all(|other| other.journal() != segment.journal())
-        && let Err(error) = journal::remove(&inner.options.staging, segment.journal())
-    {
-        tracing::warn!(%error, journal = %segment.journal(), "a drained journal's folder could not be deleted");
+    } else if inner.catalog.segments().iter().all(|other| other.journal() != journal) {
+        crate::recover::remove_drained(&inner.options, &inner.metadata.image(), &[journal]);
     }
     inner.trimmed.notify_waiters();
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`open`] makes a [`Store`] of a URL; [`preflight`] proves that the store keeps the promises that safety rests on.
 //! - [`conditional`] decides who won a conditional write, also when the store's answer was lost.
-//! - [`keys`] says where objects lie; [`format`] is what a data object looks like inside; both are pure.
+//! - [`keys`] says where objects lie; [`mod@format`] is what a data object looks like inside; both are pure.
 //! - [`cache`] reads data objects in chunks, each fetched once whoever asks; [`ExtentReader`] reads record batches through it.
 //!
 //! **Invariant O1**, as far as this crate carries it: a data object is written once, under a key that is never used again,

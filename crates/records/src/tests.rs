@@ -294,7 +294,10 @@ fn a_batch_can_be_given_to_another_producer() {
         let batch = Batch::decode(batch.to_bytes()).unwrap();
         batch.check_produced(1000).unwrap();
         let header = batch.header();
-        assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (ProducerId(9), ProducerEpoch(3), 44));
+        assert_eq!(
+            (header.producer_id, header.producer_epoch, header.base_sequence),
+            (ProducerId(9), ProducerEpoch(3), 44)
+        );
         assert_eq!(collect(&batch).unwrap(), records);
     }
 }

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Authentication, Config, Protocol};
 use crate::environment::Environment;
+use crate::lag::{self, Lag};
 use crate::offsets::{self, OffsetsPartition};
 
 /// How long an append waits for room before it is refused.
@@ -101,6 +102,8 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     reader.metrics().register(&mut registry);
     let log_metrics = log::Metrics::default();
     log_metrics.register(&mut registry);
+    let lag_metrics = lag::Metrics::default();
+    lag_metrics.register(&mut registry);
 
     let (listeners, mut addresses) = bind(&config, &front)?;
     let status = Arc::new(Status::default());
@@ -120,7 +123,8 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     }
     let (fail, failed) = watch::channel(None);
     let drain_timeout = Duration::from_millis(config.limits.drain_timeout_ms);
-    let boot = Boot { config, environment, store, reader, listeners, status, api_metrics, log_metrics, fail };
+    let boot =
+        Boot { config, environment, store, reader, listeners, status, api_metrics, log_metrics, lag_metrics, fail };
     let booting = Mutex::new(Some(tokio::spawn(boot.run())));
     Ok(Broker { addresses, http, booting, running: Mutex::default(), failed, drain_timeout })
 }
@@ -250,9 +254,9 @@ fn tls_server(config: &Config, authentication: Authentication) -> anyhow::Result
     let key = config.tls.key_file.clone().ok_or_else(|| missing("tls.key_file"))?;
     let client_auth = match authentication {
         Authentication::None => tls::ClientAuth::None,
-        Authentication::MutualTls => {
-            tls::ClientAuth::Required { ca: config.tls.client_ca_file.clone().ok_or_else(|| missing("tls.client_ca_file"))? }
-        }
+        Authentication::MutualTls => tls::ClientAuth::Required {
+            ca: config.tls.client_ca_file.clone().ok_or_else(|| missing("tls.client_ca_file"))?,
+        },
     };
     let settings = tls::ServerSettings { identity: tls::IdentityFiles { certificate, key }, client_auth };
     Ok(tls::Server::load(settings)?)
@@ -268,6 +272,7 @@ struct Boot {
     status: Arc<Status>,
     api_metrics: ApiMetrics,
     log_metrics: log::Metrics,
+    lag_metrics: lag::Metrics,
     fail: watch::Sender<Option<String>>,
 }
 
@@ -306,6 +311,14 @@ impl Boot {
         for listener in self.listeners {
             tasks.spawn(listener.run(handler.clone(), stop.clone()));
         }
+        let lag = Lag {
+            coordinator: coordinator.clone(),
+            log: log.clone(),
+            metadata: metadata.clone(),
+            clock: self.environment.clock.clone(),
+            metrics: self.lag_metrics,
+        };
+        tasks.spawn(lag.run(Duration::from_millis(self.config.telemetry.lag_interval_ms), stop.clone()));
         let (fail, stopped) = (self.fail, stop.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -344,7 +357,8 @@ impl Boot {
             };
             metadata.submit(create).await.context("the topic for consumers' offsets cannot be made")?;
         }
-        let topic = metadata.image().topic(offsets::TOPIC).cloned().context("the topic for consumers' offsets is gone")?;
+        let topic =
+            metadata.image().topic(offsets::TOPIC).cloned().context("the topic for consumers' offsets is gone")?;
         let partitions = i32::try_from(topic.partitions.len()).context("too many partitions of consumers' offsets")?;
         let coordinator = Coordinator::new(group_config(&self.config.groups), partitions, clock.clone(), random);
         for partition in 0..partitions {

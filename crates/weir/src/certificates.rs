@@ -13,13 +13,8 @@ type Seen = Vec<Option<(SystemTime, u64)>>;
 
 /// Reloads the servers' files when they change, until the stop.
 pub(crate) async fn watch(servers: Vec<Arc<tls::Server>>, interval: Duration, stop: CancellationToken) {
-    let mut watched: Vec<(Arc<tls::Server>, Seen)> = servers
-        .into_iter()
-        .map(|server| {
-            let seen = look(&server);
-            (server, seen)
-        })
-        .collect();
+    // Nothing is taken as seen: what changed between the loading of the files and now is found by the first look.
+    let mut watched: Vec<(Arc<tls::Server>, Option<Seen>)> = servers.into_iter().map(|server| (server, None)).collect();
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -28,7 +23,7 @@ pub(crate) async fn watch(servers: Vec<Arc<tls::Server>>, interval: Duration, st
             _ = ticks.tick() => {}
         }
         for (server, seen) in &mut watched {
-            let now = look(server);
+            let now = Some(look(server));
             if now != *seen {
                 // Also after a failure: the files are tried again when they change again, as they do while they are written.
                 *seen = now;
@@ -40,7 +35,9 @@ pub(crate) async fn watch(servers: Vec<Arc<tls::Server>>, interval: Duration, st
 
 fn reload(server: &tls::Server) {
     let certificate = server.settings().identity.certificate.display();
+    let before = server.identity();
     match server.reload() {
+        Ok(()) if server.identity().chain() == before.chain() => {}
         Ok(()) => tracing::info!(%certificate, valid_until_ms = server.not_after().0, "certificate reloaded"),
         Err(error) => tracing::warn!(%certificate, %error, "a changed certificate cannot be used; the old one stays"),
     }

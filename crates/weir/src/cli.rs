@@ -2,9 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{
-    broker, completions, config, dev, health, proxy,
-};
+use crate::command::{bench, broker, completions, config, consume, dev, group, health, produce, proxy, topic};
 use crate::exit::Outcome;
 use crate::interrupt::interruptible;
 use crate::logging;
@@ -30,7 +28,15 @@ enum Command {
     Broker(broker::BrokerArgs),
     #[command(subcommand, after_help = "Example:\n  weir config check weir.yaml")]
     Config(config::ConfigCommand),
+    Produce(produce::ProduceArgs),
+    Consume(consume::ConsumeArgs),
+    #[command(subcommand, after_help = "Example:\n  weir topic create orders --partitions 8")]
+    Topic(topic::TopicCommand),
+    #[command(subcommand, after_help = "Example:\n  weir group describe billing")]
+    Group(group::GroupCommand),
     Proxy(proxy::ProxyArgs),
+    #[command(subcommand, after_help = "Example:\n  weir bench e2e orders --rate 1000 --duration-s 30")]
+    Bench(bench::BenchCommand),
     Health(health::HealthArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -47,8 +53,13 @@ impl Cli {
             Command::Dev(_) | Command::Broker(_) => Ok(()),
             Command::Config(command) => config::run(command),
             Command::Completions(args) => completions::run(&args),
-            Command::Proxy(args) => Box::pin(proxy::run(args)).await,
             Command::Health(args) => interruptible(health::run(args)).await,
+            Command::Topic(command) => interruptible(topic::run(command)).await,
+            Command::Group(command) => interruptible(group::run(command)).await,
+            Command::Produce(args) => Box::pin(produce::run(args)).await,
+            Command::Consume(args) => Box::pin(consume::run(args)).await,
+            Command::Proxy(args) => Box::pin(proxy::run(args)).await,
+            Command::Bench(command) => Box::pin(bench::run(command)).await,
         }
     }
 }

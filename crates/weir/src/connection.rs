@@ -2,11 +2,17 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use client::{ClientConfig, Target, TlsOptions};
+use client::{Client, ClientConfig, Target, TlsOptions};
 
 use crate::environment::Environment;
 use crate::exit::Failure;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an operation is tried again.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where `weir dev` leaves its CA, seen from the folder it is run in.
 const DEVELOPMENT_CA: &str = "weir-data/tls/ca.pem";
@@ -57,11 +63,16 @@ impl ConnectionArgs {
         }
     }
 
-    /// Everything that a client is told.
-    pub(crate) fn config(&self) -> Result<ClientConfig, Failure> {
+    /// A client that has reached the cluster: whoever does not answer is found out at once, and not after retries.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
         let target = self.target()?;
         let tls = self.tls(&target);
-        Ok(ClientConfig::new(target, Environment::system().clock).tls(tls).client_id("weir"))
+        let mut config = ClientConfig::new(target, Environment::system().clock).tls(tls).client_id("weir");
+        config.connect_timeout = CONNECT_TIMEOUT;
+        config.operation_timeout = OPERATION_TIMEOUT;
+        let client = Client::new(config)?;
+        client.ping().await?;
+        Ok(client)
     }
 }
 

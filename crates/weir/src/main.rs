@@ -14,6 +14,7 @@ mod connection;
 mod environment;
 mod exit;
 mod interrupt;
+mod lag;
 mod lock;
 mod logging;
 mod offsets;

@@ -62,16 +62,9 @@ fn time(text: &str) -> Option<i64> {
     Some(local.or_else(midnight)?.and_utc().timestamp_millis())
 }
 
-/// A time as people read it.
-pub(crate) fn readable(milliseconds: i64) -> String {
-    DateTime::from_timestamp_millis(milliseconds)
-        .map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
-        .unwrap_or_else(|| format!("@{milliseconds}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Place, readable};
+    use super::Place;
 
     #[test]
     fn places_are_read() {
@@ -93,6 +86,5 @@ mod tests {
         for wrong in ["-1", "beginning", "@", "", "2026-13-01"] {
             assert!(wrong.parse::<Place>().is_err(), "{wrong}");
         }
-        assert_eq!(readable(1_769_860_800_000), "2026-01-31T12:00:00.000Z");
     }
 }

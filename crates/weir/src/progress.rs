@@ -9,6 +9,8 @@ use crate::output::stderr_is_terminal;
 
 /// Work shorter than this shows nothing.
 const DELAY: Duration = Duration::from_secs(1);
+/// How often a bar of seconds moves.
+const TICK: Duration = Duration::from_secs(1);
 /// How often the bar is drawn, per second.
 const DRAWS_PER_SECOND: u8 = 5;
 
@@ -49,4 +51,19 @@ impl Progress {
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Runs work that is known to take so long, with a bar of seconds.
+pub(crate) async fn timed<T>(length: Duration, work: impl Future<Output = T>) -> T {
+    let mut progress = Progress::new("seconds", Some(length.as_secs()));
+    let mut seconds = tokio::time::interval_at(Instant::now() + TICK, TICK);
+    let mut work = std::pin::pin!(work);
+    let outcome = loop {
+        tokio::select! {
+            outcome = work.as_mut() => break outcome,
+            _ = seconds.tick() => progress.add(1),
+        }
+    };
+    progress.finish();
+    outcome
 }

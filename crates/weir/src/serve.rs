@@ -5,7 +5,6 @@ use std::future::Future;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::broker::{self, Broker};
 use crate::config::Config;
@@ -51,26 +50,13 @@ pub(crate) async fn serve(config: Config, environment: Environment, hooks: impl 
         Some(Err(failure)) => return Err(failure),
     }
     tracing::info!(broker = %name, "stopping");
-    let drained = CancellationToken::new();
-    let at_once = {
-        let drained = drained.clone();
-        async move {
-            tokio::select! {
-                () = drained.cancelled() => {}
-                () = stop.asked() => {
-                    tracing::warn!("stopped at once, before everything was drained");
-                    std::process::exit(0);
-                }
-            }
+    match unless_asked(&mut stop, Box::pin(broker.drain())).await {
+        Some(drained) => drained?,
+        None => {
+            tracing::warn!(broker = %name, "stopped at once, before everything was drained");
+            return Ok(());
         }
-    };
-    let drain = async {
-        let result = broker.drain().await;
-        drained.cancel();
-        result
-    };
-    let (result, ()) = tokio::join!(drain, at_once);
-    result?;
+    }
     tracing::info!(broker = %name, "stopped");
     Ok(())
 }

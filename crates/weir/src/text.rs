@@ -74,9 +74,10 @@ pub(crate) fn join(text: Option<String>, encoded: Option<String>, field: &str) -
     match (text, encoded) {
         (Some(_), Some(_)) => Err(format!("has both `{field}` and `{field}_base64`")),
         (text, None) => Ok(text.map(Bytes::from)),
-        (None, Some(encoded)) => {
-            STANDARD.decode(encoded).map(|bytes| Some(bytes.into())).map_err(|_| format!("`{field}_base64` is no base64"))
-        }
+        (None, Some(encoded)) => STANDARD
+            .decode(encoded)
+            .map(|bytes| Some(bytes.into()))
+            .map_err(|_| format!("`{field}_base64` is no base64")),
     }
 }
 

@@ -125,6 +125,9 @@ class Member:
 def assignments(group):
     """Partitions of each member, by the client id it gave, as the group command shows them."""
     text = run(GROUPS, "--describe", "--group", group).decode()
+    # The group is there from its first member on.
+    if "Exception" in text and "GroupIdNotFoundException" not in text:
+        raise AssertionError(text)
     found = {}
     for line in text.splitlines():
         words = line.split()
@@ -165,8 +168,8 @@ def commit_resume(client):
     second = consume(topic, 60, "--group", group)
     same(second, [b"%d" % number for number in range(40, 100)], "what the second member read")
     described = run(GROUPS, "--describe", "--group", group).decode()
-    row = next(line.split() for line in described.splitlines() if line.startswith(group))
-    same(row[3:6], ["100", "100", "0"], "committed offset, end and lag")
+    row = next((line.split() for line in described.splitlines() if line.startswith(group)), [described])
+    same(row[3:6], ["100", "100", "0"], f"committed offset, end and lag in {described}")
     run(GROUPS, "--reset-offsets", "--group", group, "--topic", topic, "--to-offset", "90", "--execute")
     third = consume(topic, 10, "--group", group)
     same(third, [b"%d" % number for number in range(90, 100)], "what a member read after the reset")

@@ -52,11 +52,7 @@ impl Assignor {
     }
 }
 
-fn subscribers<'a>(
-    members: &BTreeMap<String, Subscription>,
-    order: &'a [String],
-    topic: &str,
-) -> Vec<&'a String> {
+fn subscribers<'a>(members: &BTreeMap<String, Subscription>, order: &'a [String], topic: &str) -> Vec<&'a String> {
     let wants = |id: &&String| members.get(*id).is_some_and(|member| member.topics.iter().any(|name| **name == *topic));
     order.iter().filter(wants).collect()
 }

@@ -34,6 +34,8 @@ pub(super) enum Phase {
     Revoking {
         round: u64,
         partitions: Option<Vec<TopicPartition>>,
+        /// As whom to commit them.
+        member: Member,
         /// They are lost already: others may read them, and commits are refused.
         lost: bool,
     },
@@ -290,8 +292,8 @@ impl Task {
     /// Has the consumer give up partitions (all of them, if none are named), heartbeating meanwhile.
     async fn give_up(&mut self, partitions: Option<Vec<TopicPartition>>) -> Option<Ended> {
         self.round += 1;
-        let all = partitions.is_none();
-        self.phase.send_replace(Phase::Revoking { round: self.round, partitions, lost: false });
+        let (all, member) = (partitions.is_none(), self.member());
+        self.phase.send_replace(Phase::Revoking { round: self.round, partitions, member, lost: false });
         let ended = self.stay(Some(self.round)).await;
         match ended {
             Ended::Rebalance => {
@@ -311,8 +313,8 @@ impl Task {
             return;
         }
         self.round += 1;
-        let round = self.round;
-        self.phase.send_replace(Phase::Revoking { round, partitions: None, lost });
+        let (round, member) = (self.round, self.member());
+        self.phase.send_replace(Phase::Revoking { round, partitions: None, member, lost });
         let leave = self.leave.clone();
         tokio::select! {
             // An error means that the consumer is gone; then the next wait for it ends the task.
@@ -402,7 +404,8 @@ impl Task {
         let mut order = Vec::new();
         for member in &response.members {
             let subscription = Subscription::decode(&member.metadata);
-            let subscription = subscription.ok_or_else(|| Error::Config("a member's subscription is damaged".into()))?;
+            let subscription =
+                subscription.ok_or_else(|| Error::Config("a member's subscription is damaged".into()))?;
             members.insert(member.member_id.to_string(), subscription);
             // Static members first, by their names, so that they get the same after a restart.
             let name = member.group_instance_id.as_ref().map(ToString::to_string);

@@ -123,6 +123,8 @@ impl Accumulator {
         first_sticky: u64,
     ) -> Result<oneshot::Receiver<Result<Delivered, Error>>, Error> {
         let count = topic.partitions.len();
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let size = Builder::record_size_max(key, value, &record.headers);
         let mut state = self.state.lock();
         if state.closed {
             return Err(Error::Closed("producer"));
@@ -139,18 +141,18 @@ impl Accumulator {
             queues.partitions.resize_with(count, Queue::default);
         }
         let partition = match (record.partition, &record.key) {
-            (Some(partition), _) => usize::try_from(partition).map_err(|_| Error::Config("a partition is negative".into()))?,
+            (Some(partition), _) => {
+                usize::try_from(partition).map_err(|_| Error::Config("a partition is negative".into()))?
+            }
             (None, Some(key)) => usize::try_from(partitioner::of_key(key, topic.count())).expect("it is not negative"),
-            (None, None) => queues.stick(topic),
+            (None, None) => queues.stick(topic, size, self.batch_bytes),
         };
         let queue = queues.partitions.get_mut(partition).ok_or_else(|| {
             let what = format!("topic {}, partition {partition} of {count}", record.topic);
             Error::broker(wire::ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
         })?;
 
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let (answer, receiver) = oneshot::channel();
-        let size = Builder::record_size_max(key, value, &record.headers);
         let mut memory = Some(memory);
         if let Some(open) = &mut queue.open {
             let fits = open.builder.size_estimate() + size <= self.batch_bytes;
@@ -184,9 +186,8 @@ impl Accumulator {
         let hurry = self.outstanding.lock().hurrying > 0;
         let mut state = self.state.lock();
         let closing = state.closed;
-        let Some(queue) = usize::try_from(partition)
-            .ok()
-            .and_then(|at| state.topics.get_mut(topic)?.partitions.get_mut(at))
+        let Some(queue) =
+            usize::try_from(partition).ok().and_then(|at| state.topics.get_mut(topic)?.partitions.get_mut(at))
         else {
             return Ready::Empty;
         };
@@ -281,13 +282,18 @@ impl Accumulator {
 }
 
 impl Queues {
-    /// The partition for a record without a key: the same one while its batch is open, then the next one with a leader.
-    fn stick(&mut self, topic: &Topic) -> usize {
+    /// The partition for a record without a key: the same one until its batch is full or on its way, then the next one
+    /// with a leader.
+    fn stick(&mut self, topic: &Topic, size: usize, batch_bytes: usize) -> usize {
         let count = topic.partitions.len();
         if count == 0 {
             return 0;
         }
-        if self.sticky >= count || self.partitions[self.sticky].open.is_none() {
+        let room = self.partitions.get(self.sticky).and_then(|queue| queue.open.as_ref());
+        if room.is_none_or(|open| open.builder.size_estimate() + size > batch_bytes) {
+            if let Some(queue) = self.partitions.get_mut(self.sticky) {
+                queue.closed.extend(queue.open.take());
+            }
             let led = |at: &usize| topic.partitions[*at].leader >= 0;
             let next = (1..=count).map(|step| (self.sticky + step) % count).find(led);
             self.sticky = next.unwrap_or((self.sticky + 1) % count);

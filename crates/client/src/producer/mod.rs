@@ -259,8 +259,8 @@ impl Producer {
     /// The topic or partition does not exist, the record is larger than the producer's memory, or the wait took longer
     /// than [`ProducerConfig::block_timeout`].
     pub async fn send(&self, record: NewRecord) -> Result<Delivery, Error> {
-        let size = HEADER_LEN
-            + Builder::record_size_max(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        let size =
+            HEADER_LEN + Builder::record_size_max(record.key.as_deref(), record.value.as_deref(), &record.headers);
         if size > self.config.memory_bytes {
             return Err(Error::TooLarge { len: size, bytes_max: self.config.memory_bytes });
         }
@@ -274,8 +274,11 @@ impl Producer {
             Err(_) => {
                 // What lingers holds the memory that is waited for.
                 let _hurry = self.accumulator.hurry();
-                let acquired = timeout(self.config.block_timeout, self.memory.clone().acquire_many_owned(permits)).await;
-                acquired.map_err(|_| self.blocked("waiting for the producer's memory"))?.map_err(|_| Error::Closed("producer"))?
+                let acquired =
+                    timeout(self.config.block_timeout, self.memory.clone().acquire_many_owned(permits)).await;
+                acquired
+                    .map_err(|_| self.blocked("waiting for the producer's memory"))?
+                    .map_err(|_| Error::Closed("producer"))?
             }
         };
         let timestamp = record.timestamp.unwrap_or_else(|| self.cluster.config.clock.now());

@@ -26,7 +26,7 @@ pub(crate) struct Transport {
 enum Kind {
     Plain,
     Tls(TlsConnector),
-    Quic(quic::Quic),
+    Quic(Box<quic::Quic>),
 }
 
 impl Transport {
@@ -34,11 +34,9 @@ impl Transport {
     pub(crate) fn new(config: &ClientConfig) -> Result<Self, Error> {
         let kind = match config.target.scheme {
             Scheme::Kafka => Kind::Plain,
-            Scheme::Kafkas => {
-                Kind::Tls(TlsConnector::from(tls::client_config(&settings(config)?).map_err(Arc::new)?))
-            }
+            Scheme::Kafkas => Kind::Tls(TlsConnector::from(tls::client_config(&settings(config)?).map_err(Arc::new)?)),
             Scheme::Quic => {
-                Kind::Quic(quic::Quic::new(tls::quic_client_config(&settings(config)?).map_err(Arc::new)?))
+                Kind::Quic(Box::new(quic::Quic::new(tls::quic_client_config(&settings(config)?).map_err(Arc::new)?)))
             }
         };
         Ok(Self { kind, connect_timeout: config.connect_timeout })

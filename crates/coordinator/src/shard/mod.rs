@@ -135,7 +135,7 @@ impl Shard {
         let mut state = self.inner.active()?;
         let mut out = Effects::default();
         let result = input(&mut state.groups, self.inner.environment.now(), &mut out);
-        self.inner.carry_out(&mut state, out);
+        self.inner.carry_out_and_wake(&mut state, out);
         Ok(result)
     }
 
@@ -152,7 +152,7 @@ impl Shard {
         let (token, receiver) = state.wait();
         let mut out = Effects::default();
         input(&mut state.groups, self.inner.environment.now(), &mut out, token);
-        self.inner.carry_out(&mut state, out);
+        self.inner.carry_out_and_wake(&mut state, out);
         Pending::waiting(receiver, convert)
     }
 
@@ -173,7 +173,7 @@ impl Shard {
             pending.push(Pending::waiting(receiver, crate::pending::done));
             token
         });
-        self.inner.carry_out(state, out);
+        self.inner.carry_out_and_wake(state, out);
         Ok(pending)
     }
 
@@ -229,7 +229,7 @@ impl Inner {
         }
     }
 
-    /// Delivers answers, queues records, and wakes the task if it has something to do.
+    /// Delivers answers and queues records.
     fn carry_out(&self, state: &mut State, out: Effects) {
         for (token, answer) in out.answers {
             let waiter = state.waiters.remove(&token).expect("a request is answered once");
@@ -239,6 +239,12 @@ impl Inner {
         for store in out.stores {
             state.queue.push(store, false);
         }
+    }
+
+    /// The same after a request: the task, which sleeps, may have something to do now. (The task itself looks anyway; if
+    /// it woke itself up while all its appends are under way, it would never sleep.)
+    fn carry_out_and_wake(&self, state: &mut State, out: Effects) {
+        self.carry_out(state, out);
         let asleep = |at| state.asleep_until.is_none_or(|until| at < until);
         if !state.queue.is_idle() || state.groups.next_deadline().is_some_and(asleep) {
             self.wake.notify_one();

@@ -120,8 +120,9 @@ impl Inner {
                 log.bytes -= rewriting.bytes_before;
                 log.rewriting = None;
             }
-            RewriteStep::More => self.wake.notify_one(),
-            RewriteStep::Waits => {}
+            // It only looked at some groups: look at the next ones.
+            RewriteStep::More if rewriting.outstanding == 0 => self.wake.notify_one(),
+            RewriteStep::More | RewriteStep::Waits => {}
         }
     }
 }

@@ -22,7 +22,7 @@ const EARLIEST_LOCAL: i64 = -4;
 /// The last offset that lies in the object store (KIP-1005).
 const LATEST_TIERED: i64 = -5;
 
-pub(super) async fn answer(api: &Arc<Api>, _request: &super::Request, body: Request) -> Response {
+pub(super) async fn answer(api: &Arc<Api>, request: &super::Request, body: Request) -> Response {
     let mut topics = Vec::with_capacity(body.topics.len());
     for topic in body.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -36,7 +36,9 @@ pub(super) async fn answer(api: &Arc<Api>, _request: &super::Request, body: Requ
             };
             match find(api, &topic.name, &asked, body.isolation_level == 1).await {
                 Ok((offset, timestamp, epoch)) => {
-                    (answer.offset, answer.timestamp, answer.leader_epoch) = (offset, timestamp, epoch);
+                    (answer.offset, answer.timestamp) = (offset, timestamp);
+                    // Versions before 4 have no place for it.
+                    answer.leader_epoch = if request.version() >= 4 { epoch } else { -1 };
                 }
                 Err(code) => answer.error_code = code.code(),
             }

@@ -31,10 +31,11 @@ pub(super) async fn answer(api: &Arc<Api>, request: &super::Request, body: Reque
     } else {
         for asked in body.topics.into_iter().flatten() {
             topics.push(match asked.name {
-                Some(name) if asked.topic_id.is_nil() => {
+                // Ids came with version 10, and can be asked for from 12 on.
+                Some(name) if asked.topic_id.is_nil() || request.version() < 12 => {
                     by_name(api, name, request.version() < 4 || body.allow_auto_topic_creation).await
                 }
-                _ => by_id(&api.metadata.image(), asked.topic_id),
+                _ => by_id(&api.metadata.image(), asked.topic_id, request.version()),
             });
         }
     }
@@ -73,11 +74,12 @@ fn brokers(api: &Api, request: &super::Request) -> Vec<MetadataResponseBroker> {
     }]
 }
 
-fn by_id(image: &Image, id: uuid::Uuid) -> MetadataResponseTopic {
+fn by_id(image: &Image, id: uuid::Uuid, version: i16) -> MetadataResponseTopic {
     match image.topics.get(&TopicId(id)) {
         Some(topic) => describe(topic),
         None => MetadataResponseTopic {
             error_code: ErrorCode::UNKNOWN_TOPIC_ID.code(),
+            name: (version < 12).then(wire::Text::default),
             topic_id: id,
             topic_authorized_operations: OPERATIONS_UNKNOWN,
             ..Default::default()

@@ -32,7 +32,7 @@ const REOPEN_LAST: Duration = Duration::from_secs(10);
 pub struct Controller {
     handle: Handle,
     stop: CancellationToken,
-    running: Option<JoinHandle<StopReason>>,
+    running: JoinHandle<StopReason>,
     sweeping: JoinHandle<()>,
 }
 
@@ -79,7 +79,7 @@ impl Controller {
             database: Some(database),
             stop: stop.clone(),
         };
-        let running = Some(tokio::spawn(task.run(stopped)));
+        let running = tokio::spawn(task.run(stopped));
         let sweeping = tokio::spawn(sweep::run(handle.clone(), clock));
         Ok(Self { handle, stop, running, sweeping })
     }
@@ -90,14 +90,13 @@ impl Controller {
         self.handle.clone()
     }
 
-    /// Answers the commands that were submitted, closes the database, and says why it stopped if it did so before.
+    /// Answers the commands that were submitted, closes the database, and says why it stopped if it did so before. Waits
+    /// for a store that does not answer: callers set a time-out, after which everything stops as it is, and nothing that
+    /// was answered is lost.
     pub async fn close(mut self) -> StopReason {
         self.sweeping.abort();
         self.stop.cancel();
-        match self.running.take() {
-            Some(running) => running.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())),
-            None => StopReason::Closed,
-        }
+        (&mut self.running).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 }
 
@@ -105,9 +104,7 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.sweeping.abort();
         self.stop.cancel();
-        if let Some(running) = &self.running {
-            running.abort();
-        }
+        self.running.abort();
     }
 }
 

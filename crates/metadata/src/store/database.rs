@@ -30,6 +30,8 @@ const COLLECT: Duration = Duration::from_secs(1800);
 const KEEP: Duration = Duration::from_secs(900);
 /// How many batches are written before they are merged out of the write-ahead log, which an opening must read.
 const BATCHES_PER_MERGE: u64 = 500;
+/// How long closing may take.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 /// The size at which rows in memory are merged out, however many batches they are.
 const MERGE_BYTES: usize = 16 << 20;
 
@@ -151,13 +153,15 @@ impl Database {
         }));
     }
 
-    /// Merges what is left and closes.
+    /// Merges what is left, so that the next opening is quick, and closes. Nothing is lost when there is no time for that.
     pub(super) async fn close(self) {
         if let Some(merging) = self.merging {
             merging.abort();
         }
-        if let Err(error) = self.db.close().await {
-            tracing::debug!(%error, "the metadata database was not closed in order");
+        match tokio::time::timeout(CLOSE_MAX, self.db.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the metadata database was not closed in order"),
+            Err(_) => tracing::warn!("the metadata database was not merged before it was closed: the store is slow"),
         }
     }
 }

@@ -126,6 +126,9 @@ impl Handle {
             let image = self.image();
             let Some(state) = image.partition(of) else { return Ok(Vec::new()) };
             let from = from.max(state.log_start);
+            if from >= state.frontier {
+                return Ok(Vec::new());
+            }
             let found = self.scan(of, from, &wanted, limit).await?;
             let mut located = Vec::with_capacity(found.len());
             for extent in found {

@@ -12,6 +12,7 @@
 //!   else opened it (then: as fenced), and fences whatever request of the old opening is still under way. So the rows
 //!   are now either with the batch or without it, for good. Every batch carries a random id in the `commit` row: if that
 //!   row has ours, the batch was written once and is answered; if not, it never will be, and is written again.
+//!   (Rows are absolute values, so even writing a batch twice in a row would change nothing; the commands are checked once.)
 //!
 //! **What it costs in requests.** A batch: 1 PUT (of a write-ahead log file), plus about 1/100 for merging them. An idle
 //! controller makes no PUT, and fewer than 400 GET, HEAD and LIST in an hour; a test counts them.

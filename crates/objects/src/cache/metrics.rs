@@ -26,12 +26,12 @@ impl Metrics {
     /// Registers all counters.
     pub fn register(&self, registry: &mut Registry) {
         for (name, help, counter) in [
-            ("cache_hits", "Chunks of data objects found in the cache", &self.hits),
-            ("cache_misses", "Chunks of data objects that a reader waited for", &self.misses),
-            ("cache_gets", "GET requests sent for chunks", &self.gets),
-            ("cache_get_bytes", "Bytes fetched from the object store for chunks", &self.get_bytes),
-            ("cache_get_errors", "GET requests for chunks that failed", &self.get_errors),
-            ("cache_prefetches", "Chunks fetched ahead of a reader", &self.prefetches),
+            ("weir_cache_hits", "Chunks of data objects found in the cache", &self.hits),
+            ("weir_cache_misses", "Chunks of data objects that a reader waited for", &self.misses),
+            ("weir_cache_gets", "GET requests sent for chunks", &self.gets),
+            ("weir_cache_get_bytes", "Bytes fetched from the object store for chunks", &self.get_bytes),
+            ("weir_cache_get_errors", "GET requests for chunks that failed", &self.get_errors),
+            ("weir_cache_prefetches", "Chunks fetched ahead of a reader", &self.prefetches),
             (
                 "cache_prefetches_left_out",
                 "Chunks not fetched ahead of a reader, at the bound",

@@ -302,6 +302,6 @@ fn all_counters_are_registered() {
     metrics.gets.inc_by(3);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    assert!(text.contains("cache_gets_total 3"), "{text}");
+    assert!(text.contains("weir_cache_gets_total 3"), "{text}");
     assert_eq!(text.matches("# HELP").count(), 7);
 }

@@ -6,8 +6,8 @@ use crate::broker::Broker;
 use crate::command::config::read;
 use crate::environment::Environment;
 use crate::exit::Outcome;
-use crate::serve::{self, Hooks};
 use crate::logging;
+use crate::serve::{self, Hooks};
 
 /// Run one broker.
 #[derive(Debug, clap::Args)]

@@ -15,9 +15,9 @@ use crate::config::{self, Config, Input, Protocol, is_wildcard, split_host_port}
 use crate::environment::Environment;
 use crate::exit::{Failure, Outcome};
 use crate::lock::Lock;
+use crate::logging;
 use crate::output;
 use crate::serve::{self, Hooks};
-use crate::logging;
 
 /// The name of the one broker.
 const NAME: &str = "broker-1";
@@ -104,7 +104,9 @@ fn prepare(args: &DevArgs, data_dir: &Path, environment: &Environment) -> Result
     split_host_port(&args.http).ok_or_else(|| Failure::usage(format!("--http {} must be HOST:PORT", args.http)))?;
     let tls_port = match port {
         0 => 0,
-        port => port.checked_add(1).ok_or_else(|| Failure::usage("--listen: TLS takes the port + 1, and 65535 has none"))?,
+        port => {
+            port.checked_add(1).ok_or_else(|| Failure::usage("--listen: TLS takes the port + 1, and 65535 has none"))?
+        }
     };
     let mut names: Vec<String> = tls::dev::LOCAL_NAMES.iter().map(|name| (*name).to_owned()).collect();
     if !is_wildcard(host) {
@@ -113,7 +115,8 @@ fn prepare(args: &DevArgs, data_dir: &Path, environment: &Environment) -> Result
     let tls_dir = data_dir.join("tls");
     let files = tls::dev::ensure(&tls_dir, &names, environment.clock.as_ref()).map_err(anyhow::Error::from)?;
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let advertised_host = if is_wildcard(host.trim_matches(['[', ']'])) { "localhost".to_owned() } else { host.clone() };
+    let advertised_host =
+        if is_wildcard(host.trim_matches(['[', ']'])) { "localhost".to_owned() } else { host.clone() };
     let listener = |name: &str, protocol: &str, port: u16, tls: bool| {
         json!({
             "name": name, "protocol": protocol, "tls": tls,
@@ -162,9 +165,17 @@ fn write_config(file: &Path, base: &Value, sets: &[String]) -> Result<String, Fa
     let name = file.display().to_string();
     let text = serde_saphyr::to_string(base).map_err(anyhow::Error::from)?;
     let loaded = config::load(&Input { name: "weir dev", text: &text, environment: Vec::new(), sets })?;
-    let body = serde_saphyr::to_string(&config::chosen(&loaded)?).map_err(anyhow::Error::from)?;
+    let mut chosen = config::chosen(&loaded)?;
+    // The version comes first, as people write it.
+    if let Some(map) = chosen.as_object_mut() {
+        map.remove("version");
+    }
+    let body = serde_saphyr::to_string(&chosen).map_err(anyhow::Error::from)?;
     let text = format!(
-        "# Written by `weir dev`, which writes it anew at each start.\n# To use it: weir broker --config {name}\n{body}"
+        "# Written by `weir dev`, which writes it anew at each start.\n# To use it: weir broker --config {name}\n\
+         version: {}\n{}\n",
+        loaded.config.version,
+        body.trim_end(),
     );
     let dir = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;

@@ -67,7 +67,11 @@ fn store(config: &Config, problems: &mut Problems) {
         }
     }
     if store.access_key_id.is_some() != store.secret_access_key.is_some() {
-        let (there, missing) = if store.access_key_id.is_some() { ("access_key_id", "secret_access_key") } else { ("secret_access_key", "access_key_id") };
+        let (there, missing) = if store.access_key_id.is_some() {
+            ("access_key_id", "secret_access_key")
+        } else {
+            ("secret_access_key", "access_key_id")
+        };
         problems.add(&format!("store.{there}"), format!("is set without `store.{missing}`; give both or neither"));
     }
 }
@@ -92,7 +96,10 @@ fn listeners(config: &Config, problems: &mut Problems) {
                 if is_wildcard(host) && listener.advertised.is_none() && listener.protocol != Protocol::Http {
                     problems.add(
                         &key("address"),
-                        format!("is every address of the machine; say in `{}` which one clients use", key("advertised")),
+                        format!(
+                            "is every address of the machine; say in `{}` which one clients use",
+                            key("advertised")
+                        ),
                     );
                 }
             }
@@ -142,7 +149,7 @@ fn sizes(config: &Config, problems: &mut Problems) {
     if u64::from(config.limits.request_bytes_max) > config.limits.requests_memory_bytes {
         problems.add("limits.requests_memory_bytes", "must hold at least one request (`limits.request_bytes_max`)");
     }
-    if config.cache.chunk_bytes.saturating_mul(4) > config.cache.memory_bytes {
+    if u64::from(config.cache.chunk_bytes) * 4 > config.cache.memory_bytes {
         problems.add("cache.memory_bytes", "must hold at least four chunks (`cache.chunk_bytes`)");
     }
     if config.log.level.trim().is_empty() {

@@ -52,7 +52,7 @@ pub(crate) struct Cache {
     /// The size in bytes of what is fetched from the store and cached at once. Default: 1048576 (1 MiB). Larger means
     /// fewer requests for those who read in sequence, and more waste for those who do not.
     #[schemars(range(min = 65_536, max = 16_777_216))]
-    pub(crate) chunk_bytes: u64,
+    pub(crate) chunk_bytes: u32,
     /// How many chunks may be fetched at once for readers who wait. Default: 32.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) fetches_max: u32,

@@ -119,10 +119,7 @@ pub(super) fn defaults() -> Vec<Listener> {
         tls: false,
         authentication: Authentication::None,
     };
-    vec![
-        listener("kafka", Protocol::Kafka, "127.0.0.1:9092"),
-        listener("http", Protocol::Http, "127.0.0.1:9080"),
-    ]
+    vec![listener("kafka", Protocol::Kafka, "127.0.0.1:9092"), listener("http", Protocol::Http, "127.0.0.1:9080")]
 }
 
 /// Certificates, as PEM files. They are read again while the broker runs, so that a renewed one needs no restart.

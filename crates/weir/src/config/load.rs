@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::Config;
 use super::check;
 use super::keys::{Keys, Kind};
 use super::secret::SECRETS;
 use super::tree::{self, Path, dotted};
-use super::Config;
 
 /// The prefix of environment variables that set keys.
 const PREFIX: &str = "WEIR__";
@@ -81,8 +81,8 @@ pub(crate) fn load(input: &Input<'_>) -> Result<Loaded, ConfigError> {
     let keys = Keys::new();
     let mut layers = Layers { keys: &keys, file: input.name, value: Value::Null, origins: BTreeMap::new() };
     layers.file(input)?;
-    layers.environment(input)?;
     layers.flags(input)?;
+    layers.environment(input)?;
     layers.finish()
 }
 

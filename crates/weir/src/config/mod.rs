@@ -30,7 +30,6 @@ pub(crate) use limits::{Cache, Limits, Staging};
 pub(crate) use listeners::{Authentication, Listener, Protocol, Tls, is_wildcard, split_host_port};
 pub(crate) use load::{ConfigError, Input, Loaded, load};
 pub(crate) use print::{Effective, chosen, effective, yaml};
-pub(crate) use secret::{Secret, SecretText};
 pub(crate) use store::Store;
 
 /// The configuration of one Weir broker. Every key can also be set as the environment variable `WEIR__SECTION__KEY`
@@ -154,10 +153,5 @@ impl Config {
     /// The file that keeps two processes out of one staging folder.
     pub(crate) fn lock_path(&self) -> PathBuf {
         self.staging.dir.join("weir.lock")
-    }
-
-    /// The first listener of a protocol, with or without TLS.
-    pub(crate) fn listener(&self, protocol: Protocol, tls: bool) -> Option<&Listener> {
-        self.listeners.iter().find(|listener| listener.protocol == protocol && listener.uses_tls() == tls)
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Input, Loaded, Secret, check, effective, load, schema, yaml};
+use super::secret::Secret;
+use super::{Config, ConfigError, Input, Loaded, check, effective, load, schema, yaml};
 
 const MINIMAL: &str = "version: 1\nbroker:\n  name: b1\nstore:\n  url: memory://\nstaging:\n  dir: /tmp/x\n";
 
@@ -38,10 +39,7 @@ fn a_minimal_file_is_enough_and_the_rest_are_defaults() {
 #[test]
 fn unknown_keys_name_their_line_and_the_nearest_key() {
     let error = refused(&format!("{MINIMAL}  seal_intervall_ms: 5\n"));
-    assert_eq!(
-        error,
-        "weir.yaml:8: unknown key `staging.seal_intervall_ms`; did you mean `staging.seal_interval_ms`?"
-    );
+    assert_eq!(error, "weir.yaml:8: unknown key `staging.seal_intervall_ms`; did you mean `staging.seal_interval_ms`?");
     let error = refused(&format!("{MINIMAL}\nseal_interval_ms: 5\n"));
     assert_eq!(error, "weir.yaml:9: unknown key `seal_interval_ms`; did you mean `staging.seal_interval_ms`?");
     let error = refused(&format!("{MINIMAL}stagging: {{}}\n"));
@@ -66,10 +64,7 @@ fn environment_overrides_the_file_and_flags_override_both() {
     let loaded = from(&text).unwrap();
     assert_eq!(source_of(&loaded, "topics.num_partitions"), (2.into(), "file:9".to_owned()));
     let loaded = with(&text, &[variable], &[]).unwrap();
-    assert_eq!(
-        source_of(&loaded, "topics.num_partitions"),
-        (3.into(), "env:WEIR__TOPICS__NUM_PARTITIONS".to_owned())
-    );
+    assert_eq!(source_of(&loaded, "topics.num_partitions"), (3.into(), "env:WEIR__TOPICS__NUM_PARTITIONS".to_owned()));
     let loaded = with(&text, &[variable], &["topics.num_partitions=4"]).unwrap();
     assert_eq!(loaded.config.topics.num_partitions, 4);
     assert_eq!(source_of(&loaded, "topics.num_partitions"), (4.into(), "flag".to_owned()));
@@ -161,10 +156,16 @@ fn keys_that_do_not_fit_each_other_are_told() {
 
 #[test]
 fn secrets_are_named_never_shown() {
-    let plain = format!("{}  access_key_id: k\n  secret_access_key: hunter2\n", MINIMAL.replace("staging:\n  dir: /tmp/x\n", ""));
+    let plain = format!(
+        "{}  access_key_id: k\n  secret_access_key: hunter2\n",
+        MINIMAL.replace("staging:\n  dir: /tmp/x\n", "")
+    );
     let error = refused(&format!("{plain}staging:\n  dir: /tmp/x\n"));
     assert!(!error.contains("hunter2"), "{error}");
-    assert!(error.contains("weir.yaml:7: `store.secret_access_key` must be `{file: PATH}` or `{env: NAME}`"), "{error}");
+    assert!(
+        error.contains("weir.yaml:7: `store.secret_access_key` must be `{file: PATH}` or `{env: NAME}`"),
+        "{error}"
+    );
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("secret");

@@ -227,7 +227,7 @@ impl Bench {
     /// A stable group of these members; gives their ids, the leader's first, and the generation.
     pub(super) fn stable(&mut self, group: &str, members: Vec<JoinRequest>) -> (Vec<Arc<str>>, i32) {
         let tokens: Vec<Token> = members.into_iter().map(|member| self.join(group, member)).collect();
-        self.pass(REBALANCE);
+        self.pass(2 * DELAY);
         let joined: Vec<Joined> = tokens.into_iter().map(|token| self.joined(token)).collect();
         let mut ids: Vec<Arc<str>> = joined.iter().map(|joined| Arc::clone(&joined.member_id)).collect();
         let (leader, generation) = (Arc::clone(&joined[0].leader), joined[0].generation);

@@ -44,7 +44,7 @@ fn without_an_initial_delay_the_first_member_is_served_at_once() {
 fn only_the_leader_gets_the_members() {
     let mut bench = Bench::new();
     let tokens = [bench.join("g", member("a")), bench.join("g", member("b")), bench.join("g", member("c"))];
-    bench.pass(REBALANCE);
+    bench.pass(2 * DELAY);
     let joined = tokens.map(|token| bench.joined(token));
     let leader = joined[0].leader.clone();
     assert_eq!(leader, joined[0].member_id, "the first leads");
@@ -65,7 +65,7 @@ fn the_protocol_that_most_want_of_those_everyone_speaks_wins() {
     let token = bench.join("g", wants("a", &["only-a", "range", "sticky"]));
     bench.join("g", wants("b", &["sticky", "range"]));
     bench.join("g", wants("c", &["sticky", "range", "only-c"]));
-    bench.pass(REBALANCE);
+    bench.pass(2 * DELAY);
     assert_eq!(bench.joined(token).protocol.as_deref(), Some("sticky"));
 }
 
@@ -79,7 +79,7 @@ fn with_equal_votes_the_oldest_member_decides() {
         };
         let token = bench.join("g", wants(order[0], order[1]));
         bench.join("g", wants(order[1], order[0]));
-        bench.pass(REBALANCE);
+        bench.pass(2 * DELAY);
         assert_eq!(bench.joined(token).protocol.as_deref(), Some(order[0]));
     }
 }

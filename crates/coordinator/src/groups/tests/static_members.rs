@@ -145,7 +145,7 @@ fn a_static_member_replaced_while_the_group_joins_fences_the_one_before() {
     let first = bench.join("g", fixed("one"));
     let second = bench.join("g", fixed("one"));
     assert_eq!(bench.refused(first), GroupError::FencedInstanceId);
-    bench.pass(REBALANCE);
+    bench.pass(2 * DELAY);
     assert_eq!(bench.joined(second).members.len(), 1);
 }
 
@@ -153,7 +153,7 @@ fn a_static_member_replaced_while_the_group_joins_fences_the_one_before() {
 fn a_static_member_replaced_while_the_leader_assigns_makes_everyone_join_again() {
     let mut bench = Bench::new();
     let (one, two) = (bench.join("g", fixed("one")), bench.join("g", fixed("two")));
-    bench.pass(REBALANCE);
+    bench.pass(2 * DELAY);
     let (one, two) = (bench.joined(one), bench.joined(two));
     let waiting = bench.sync("g", &follower(&two.member_id, 1));
     let token = bench.join("g", fixed("two"));

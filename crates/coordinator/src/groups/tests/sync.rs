@@ -6,7 +6,7 @@ use crate::{GroupError, State, SyncRequest};
 
 fn completing(bench: &mut Bench, members: &[&str]) -> (Vec<std::sync::Arc<str>>, i32) {
     let tokens: Vec<_> = members.iter().map(|client| bench.join("g", member(client))).collect();
-    bench.pass(REBALANCE);
+    bench.pass(2 * DELAY);
     let joined: Vec<_> = tokens.into_iter().map(|token| bench.joined(token)).collect();
     (joined.iter().map(|joined| joined.member_id.clone()).collect(), joined[0].generation)
 }

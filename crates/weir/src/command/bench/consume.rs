@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Client, ConsumerConfig, OffsetSpec};
+use client::{ConsumerConfig, OffsetSpec};
 use tokio::time::Instant;
 
 use crate::command::topic;
@@ -36,7 +36,7 @@ pub(crate) struct ConsumeArgs {
 
 /// Runs the command.
 pub(super) async fn run(args: ConsumeArgs) -> Outcome {
-    let client = Client::new(args.connection.config()?)?;
+    let client = args.connection.client().await?;
     let partitions = topic::partitions(&client, &args.topic, &[]).await?;
     let ends = topic::ends(&client, &partitions).await?;
     let mut consumer = client.consumer(ConsumerConfig { poll_records: POLL_RECORDS, ..ConsumerConfig::default() })?;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use client::{Client, Consumer, ConsumerConfig, OffsetSpec};
+use client::{Consumer, ConsumerConfig, OffsetSpec};
 use records::Random;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::command::topic;
 use crate::environment::SystemRandom;
 use crate::exit::{Failure, Outcome};
+use crate::progress;
 
 use super::load::{self, Stamp};
 use super::report::Tally;
@@ -28,7 +29,7 @@ const LAST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub(super) async fn run(args: LoadArgs) -> Outcome {
     let rate = args.rate.or(Some(RATE));
-    let client = Client::new(args.connection.config()?)?;
+    let client = args.connection.client().await?;
     let partitions = ensure_topic(&client, &args.topic, args.partitions).await?;
     let all = topic::partitions(&client, &args.topic, &[]).await?;
     let mut consumer = client.consumer(ConsumerConfig { poll_records: POLL_RECORDS, ..ConsumerConfig::default() })?;
@@ -49,7 +50,8 @@ pub(super) async fn run(args: LoadArgs) -> Outcome {
         outcome
     };
     let reading = receive(&mut consumer, Expected { run, start, counted_from }, produced);
-    let ((sent, _), mut received) = tokio::try_join!(producing, reading)?;
+    let both = async { tokio::try_join!(producing, reading) };
+    let ((sent, _), mut received) = progress::timed(load.length(), both).await?;
     let elapsed = Instant::now().saturating_duration_since(counted_from);
     drop(consumer);
     client.close().await;

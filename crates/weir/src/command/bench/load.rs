@@ -43,6 +43,13 @@ pub(super) struct Load {
     pub(super) config: ProducerConfig,
 }
 
+impl Load {
+    /// How long the run takes.
+    pub(super) fn length(&self) -> Duration {
+        self.warmup + self.duration
+    }
+}
+
 /// What stands at the beginning of each value, so that whoever reads it knows when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {

@@ -16,6 +16,7 @@ use crate::connection::ConnectionArgs;
 use crate::exit::{Failure, Outcome};
 use crate::interrupt::interruptible;
 use crate::output::OutputArgs;
+use crate::progress;
 
 use self::load::Load;
 use self::report::Settings;
@@ -24,7 +25,9 @@ use self::report::Settings;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum BenchCommand {
     /// Write records and measure how long their acknowledgements take.
-    #[command(after_help = "Example:\n  weir bench produce bench --rate 10000 --size 1024 --partitions 8 --duration-s 30 -o json")]
+    #[command(
+        after_help = "Example:\n  weir bench produce bench --rate 10000 --size 1024 --partitions 8 --duration-s 30 -o json"
+    )]
     Produce(LoadArgs),
     /// Read a topic from its start and measure how fast it comes.
     #[command(after_help = "Example:\n  weir bench consume bench --duration-s 30")]
@@ -75,7 +78,11 @@ pub(crate) struct LoadArgs {
 
 fn size(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|_| "must be a number of bytes".to_owned())?;
-    if (load::VALUE_BYTES_MIN..=64 << 20).contains(&bytes) { Ok(bytes) } else { Err("must be from 24 to 67108864".to_owned()) }
+    if (load::VALUE_BYTES_MIN..=64 << 20).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("must be from 24 to 67108864".to_owned())
+    }
 }
 
 impl LoadArgs {
@@ -115,10 +122,10 @@ pub(crate) async fn run(command: BenchCommand) -> Outcome {
 }
 
 async fn produce(args: LoadArgs) -> Outcome {
-    let client = Client::new(args.connection.config()?)?;
+    let client = args.connection.client().await?;
     let partitions = ensure_topic(&client, &args.topic, args.partitions).await?;
     let load = args.load(args.rate);
-    let (tally, elapsed) = load::run(&client, &load, partitions).await?;
+    let (tally, elapsed) = progress::timed(load.length(), load::run(&client, &load, partitions)).await?;
     client.close().await;
     tally.report("produce", &args.topic, elapsed, args.settings(args.rate, partitions)).write(args.output.output)?;
     failed_if_none_arrived(&tally)

@@ -178,7 +178,8 @@ mod tests {
         other.failed("broken");
         other.failed("broken again");
         tally.merge(&other);
-        let report = tally.report("produce", "t", Duration::from_secs(10), Settings { partitions: 3, ..Settings::default() });
+        let report =
+            tally.report("produce", "t", Duration::from_secs(10), Settings { partitions: 3, ..Settings::default() });
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((json["records"].as_u64(), json["errors"].as_u64()), (Some(100), Some(2)));
         assert_eq!(json["first_error"], "broken");

