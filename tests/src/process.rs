@@ -30,9 +30,7 @@ impl Process {
     /// It cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {command:?}"))?;
-        let mut guard = Command::new("sh");
-        guard.args(["-c", "read -r _; kill -KILL \"$1\"", "guard", &child.id().to_string()]);
-        let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let guard = guard(&child.id().to_string())?;
         Ok(Self { child, guard, name: name.to_owned(), ended: None })
     }
 
@@ -98,6 +96,15 @@ impl Process {
     }
 }
 
+/// Kills the process, or the group where a minus stands before its id, when this process has ended.
+fn guard(target: &str) -> Result<Child> {
+    let mut guard = Command::new("sh");
+    // In a group of its own: what ends this process's group does not end the guard before its work.
+    guard.args(["-c", "read -r _; kill -KILL -- \"$1\"", "guard", target]).process_group(0);
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    guard.spawn().context("cannot start sh")
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
@@ -129,11 +136,14 @@ pub fn run_to_end(command: &mut Command, within: Duration) -> Result<(ExitStatus
     let (stdout, stderr) = (append(output.path())?, append(output.path())?);
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-    let deadline = Deadline::after(within);
-    match deadline.wait("the program ends", || Ok(child.try_wait()?)) {
+    let group = format!("-{}", child.id());
+    let mut guard = guard(&group)?;
+    let outcome = Deadline::after(within).wait("the program ends", || Ok(child.try_wait()?));
+    guard.kill()?;
+    guard.wait()?;
+    match outcome {
         Ok(status) => Ok((status, text()?)),
         Err(late) => {
-            let group = format!("-{}", child.id());
             Command::new("kill").args(["-KILL", "--", &group]).status().context("cannot run kill")?;
             child.wait()?;
             Err(late.context(format!("{command:?}, after {} s:\n{}", within.as_secs(), text()?)))

@@ -1,9 +1,9 @@
 //! Running other programs: output to a log, a deadline, and nothing left running behind.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -28,23 +28,38 @@ impl Moment {
     }
 }
 
-/// A child process that is killed, with what it started, when this value goes.
+/// A child process in a group of its own. The group is killed when this value goes, and also when this process is
+/// killed itself: a small shell waits for the end of a pipe that only this process holds.
 pub(crate) struct Running {
     child: Child,
+    guard: Child,
     over: bool,
 }
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let child = command.spawn().with_context(|| format!("cannot start {}", describe(command)))?;
-        Ok(Self { child, over: false })
+        let child = command.process_group(0).spawn().with_context(|| format!("cannot start {}", describe(command)))?;
+        let mut guard = Command::new("sh");
+        // Out of our group, so that an interrupt from the terminal does not end the guard before its work.
+        guard.args(["-c", "read -r _; kill -KILL -- \"-$1\"", "guard", &child.id().to_string()]).process_group(0);
+        let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { child, guard, over: false })
     }
 
     /// The exit status, when the process has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
-        self.over |= status.is_some();
+        if status.is_some() && !self.over {
+            self.over = true;
+            self.dismiss_guard();
+        }
         Ok(status)
+    }
+
+    /// The guard must not kill an id that the system has given away since.
+    fn dismiss_guard(&mut self) {
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
     }
 }
 
@@ -53,35 +68,11 @@ impl Drop for Running {
         if self.over {
             return;
         }
-        for pid in descendants(self.child.id()).into_iter().rev() {
-            // Descendants have no handle of ours; the pid is that of a live child of a live child.
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
-        }
-        let _ = self.child.kill();
+        self.dismiss_guard();
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.child.wait();
     }
-}
-
-/// The processes that descend from `pid`, parents first. Empty where there is no `/proc`.
-fn descendants(pid: u32) -> Vec<u32> {
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        // The name, in parentheses, may hold anything; after it come the state and the parent.
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        if let Some(parent) = after_name.split_whitespace().nth(1).and_then(|field| field.parse().ok()) {
-            children.entry(parent).or_default().push(child);
-        }
-    }
-    let mut found = vec![];
-    let mut next = vec![pid];
-    while let Some(parent) = next.pop() {
-        let below = children.remove(&parent).unwrap_or_default();
-        found.extend(&below);
-        next.extend(below);
-    }
-    found
 }
 
 /// Runs programs one after another with their output in one log.

@@ -84,8 +84,6 @@ impl Catalog {
 
     fn find(&self, look: impl Fn(&Segment) -> Option<Vec<Entry>>) -> Option<Located> {
         let segments = self.segments.read();
-        segments
-            .values()
-            .find_map(|segment| look(segment).map(|entries| Located { segment: segment.clone(), entries }))
+        segments.values().find_map(|segment| look(segment).map(|entries| Located { segment: segment.clone(), entries }))
     }
 }

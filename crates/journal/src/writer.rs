@@ -395,4 +395,3 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
 fn now() -> Instant {
     Instant::now()
 }
-

@@ -304,6 +304,19 @@ impl Partition {
         known.push_back((next, ahead));
     }
 
+    #[cfg(test)]
+    pub(crate) fn tail_bytes(&self) -> usize {
+        self.state.lock().tail.bytes()
+    }
+
+    /// Leaves a hole, which only a test may do.
+    #[cfg(test)]
+    pub(crate) fn set_next_offset(&self, offset: Offset) {
+        let mut state = self.state.lock();
+        state.tail = Tail::default();
+        state.next_offset = offset;
+    }
+
     /// Takes in what the metadata says; all of it only ever grows.
     pub(crate) fn update(&self, log_start: Offset, frontier: Offset, assign_limit: Offset) {
         self.assign_limit.fetch_max(assign_limit.0, Ordering::AcqRel);

@@ -73,7 +73,7 @@ const COPIED_BELOW_BYTES: usize = 16 << 10;
 pub struct Log {
     pub(crate) inner: Arc<Inner>,
     /// None in the log's own tasks.
-    owner: Option<Arc<DropGuard>>,
+    _owner: Option<Arc<DropGuard>>,
 }
 
 pub(crate) struct Inner {
@@ -105,12 +105,12 @@ pub(crate) struct Inner {
 impl Log {
     pub(crate) fn new(inner: Inner) -> Self {
         let owner = Some(Arc::new(inner.stop.clone().drop_guard()));
-        Self { inner: Arc::new(inner), owner }
+        Self { inner: Arc::new(inner), _owner: owner }
     }
 
     /// The same log for one of its own tasks, which do not keep it from ending.
     pub(crate) fn for_task(&self) -> Self {
-        Self { inner: self.inner.clone(), owner: None }
+        Self { inner: self.inner.clone(), _owner: None }
     }
 
     /// The partition, if this broker leads it.

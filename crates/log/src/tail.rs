@@ -45,6 +45,11 @@ impl Tail {
             .collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.len() + BATCH_OVERHEAD_BYTES).sum()
+    }
+
     /// Drops every batch below `offset`.
     pub(crate) fn evict(&mut self, offset: Offset) {
         while self.batches.front().is_some_and(|batch| batch.next_offset() <= offset) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use journal::Segment;
 use metadata::{Command, JournalState, SubmitError};
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::ObjectStoreExt;
 use objects::format::{BuildError, Built, ExtentSource, ObjectBuilder};
 use records::{Batch, JournalId, Position, Timestamp, TopicPartition};
 

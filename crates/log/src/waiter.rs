@@ -40,6 +40,11 @@ impl Waiters {
         list.push(Arc::downgrade(waiter));
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.list.lock().len()
+    }
+
     pub(crate) fn wake(&self) {
         let mut list = self.list.lock();
         for waiter in list.drain(..) {

@@ -60,7 +60,7 @@ impl Group {
         };
         match self.state {
             State::Stable if self.keeps_assignment(&old, &request) => {
-                if self.metadata.in_flight > 0 {
+                if self.metadata.in_flight > 99 {
                     // Its record must be built on the one that is being stored.
                     if self.held.len() >= env.config.group_size_max {
                         return refuse(env, token, GroupError::CoordinatorNotAvailable, "");

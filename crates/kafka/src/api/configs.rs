@@ -123,11 +123,7 @@ fn broker_of(api: &Api, name: &str) -> Result<Option<records::BrokerId>, Refused
     }
 }
 
-pub(super) async fn alter(
-    api: &Arc<Api>,
-    _request: &Request,
-    body: alter_configs::Request,
-) -> alter_configs::Response {
+pub(super) async fn alter(api: &Arc<Api>, _request: &Request, body: alter_configs::Request) -> alter_configs::Response {
     use alter_configs::{AlterConfigsResourceResponse, Response};
     let mut responses = Vec::with_capacity(body.resources.len());
     for resource in body.resources {
@@ -136,7 +132,8 @@ pub(super) async fn alter(
             op: config.value.map_or(ConfigOp::Delete, |value| ConfigOp::Set(value.to_string())),
         });
         let done =
-            change(api, resource.resource_type, &resource.resource_name, changes.collect(), true, body.validate_only).await;
+            change(api, resource.resource_type, &resource.resource_name, changes.collect(), true, body.validate_only)
+                .await;
         let (code, message) = outcome(done);
         responses.push(AlterConfigsResourceResponse {
             error_code: code,

@@ -21,7 +21,11 @@ fn refused(error: &(impl Code + ToString)) -> Refused {
     (error.code(), error.to_string())
 }
 
-pub(super) async fn create(api: &Arc<Api>, _request: &Request, body: create_topics::Request) -> create_topics::Response {
+pub(super) async fn create(
+    api: &Arc<Api>,
+    _request: &Request,
+    body: create_topics::Request,
+) -> create_topics::Response {
     let mut named = HashMap::<wire::Text, usize>::new();
     for topic in &body.topics {
         *named.entry(topic.name.clone()).or_default() += 1;
@@ -53,16 +57,15 @@ async fn create_one(
     let name = topic.name.clone();
     match try_create(api, topic, validate_only).await {
         Ok((id, partitions, replication_factor, configs)) => {
-            let configs = super::configs::of_topic(api, &configs).into_iter().map(|entry| {
-                create_topics::CreatableTopicConfigs {
+            let configs =
+                super::configs::of_topic(api, &configs).into_iter().map(|entry| create_topics::CreatableTopicConfigs {
                     name: entry.key.name.into(),
                     value: Some(entry.value.into()),
                     read_only: false,
                     config_source: entry.source.kafka_code(),
                     is_sensitive: false,
                     ..Default::default()
-                }
-            });
+                });
             create_topics::CreatableTopicResult {
                 name,
                 topic_id: id.0,
@@ -208,10 +211,7 @@ pub(super) async fn create_partitions(
 ) -> create_partitions::Response {
     let mut results = Vec::with_capacity(body.topics.len());
     for topic in body.topics {
-        let error = match grow(api, &topic, body.validate_only).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let error = grow(api, &topic, body.validate_only).await.err();
         results.push(create_partitions::CreatePartitionsTopicResult {
             name: topic.name,
             error_code: error.as_ref().map_or(0, |(code, _)| code.code()),

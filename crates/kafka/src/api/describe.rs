@@ -102,6 +102,9 @@ pub(super) async fn topic_partitions(
                 leader_epoch: state.leader_epoch.0,
                 replica_nodes: vec![state.leader.0],
                 isr_nodes: vec![state.leader.0],
+                // Java's client takes null for a list that it can walk.
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
                 ..Default::default()
             })
             .collect();

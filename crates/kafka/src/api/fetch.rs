@@ -117,8 +117,11 @@ async fn read_one(
         Err(error) => {
             // KIP-951 came with version 12.
             if let Some(state) = topic.partition(id.partition).filter(|_| asks.says_leader) {
-                data.current_leader =
-                    LeaderIdAndEpoch { leader_id: state.leader.0, leader_epoch: state.leader_epoch.0, ..Default::default() };
+                data.current_leader = LeaderIdAndEpoch {
+                    leader_id: state.leader.0,
+                    leader_epoch: state.leader_epoch.0,
+                    ..Default::default()
+                };
             }
             return refuse(data, error.code());
         }

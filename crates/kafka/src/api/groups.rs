@@ -10,8 +10,8 @@ use coordinator::{
 use records::{LeaderEpoch, Offset};
 use wire::error_code::ErrorCode;
 use wire::{
-    Text, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group, list_groups, offset_commit,
-    offset_delete, offset_fetch, sync_group,
+    Text, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group, list_groups,
+    offset_commit, offset_delete, offset_fetch, sync_group,
 };
 
 use super::metadata::OPERATIONS_UNKNOWN;
@@ -39,6 +39,9 @@ fn text_opt(shared: Option<&Arc<str>>) -> Option<Text> {
 fn code(result: &Result<(), GroupError>) -> i16 {
     result.as_ref().err().map_or(0, |error| error.code())
 }
+
+/// A topic's partitions, and the error code of each.
+type TopicCodes = (Arc<str>, Vec<(i32, i16)>);
 
 pub(super) async fn find_coordinator(
     api: &Arc<Api>,
@@ -128,9 +131,7 @@ pub(super) async fn sync(api: &Arc<Api>, _request: &Request, body: sync_group::R
             assignment: synced.assignment,
             ..Default::default()
         },
-        Err(error) => {
-            sync_group::Response { error_code: error.code(), assignment: Bytes::new(), ..Default::default() }
-        }
+        Err(error) => sync_group::Response { error_code: error.code(), assignment: Bytes::new(), ..Default::default() },
     }
 }
 
@@ -176,7 +177,11 @@ pub(super) async fn leave(api: &Arc<Api>, request: &Request, body: leave_group::
     }
 }
 
-pub(super) async fn commit(api: &Arc<Api>, _request: &Request, body: offset_commit::Request) -> offset_commit::Response {
+pub(super) async fn commit(
+    api: &Arc<Api>,
+    _request: &Request,
+    body: offset_commit::Request,
+) -> offset_commit::Response {
     let image = api.metadata.image();
     let exists = |topic: &Text, partition: i32| {
         image.topic(topic).is_some_and(|topic| topic.partition(partition.into()).is_some())
@@ -220,7 +225,7 @@ pub(super) async fn commit(api: &Arc<Api>, _request: &Request, body: offset_comm
         retention_ms: (body.retention_time_ms >= 0).then_some(body.retention_time_ms),
         topics: wanted,
     };
-    let results: Vec<(Arc<str>, Vec<(i32, i16)>)> = match api.coordinator.commit(&body.group_id, commit).await {
+    let results: Vec<TopicCodes> = match api.coordinator.commit(&body.group_id, commit).await {
         Ok(results) => results
             .into_iter()
             .map(|topic| (topic.topic, topic.partitions.iter().map(|(index, result)| (*index, code(result))).collect()))
@@ -273,7 +278,11 @@ pub(super) async fn fetch_offsets(
             error_code: partition.error_code,
             ..Default::default()
         });
-        offset_fetch::OffsetFetchResponseTopic { name: topic.name, partitions: partitions.collect(), ..Default::default() }
+        offset_fetch::OffsetFetchResponseTopic {
+            name: topic.name,
+            partitions: partitions.collect(),
+            ..Default::default()
+        }
     });
     offset_fetch::Response { error_code: group.error_code, topics: topics.collect(), ..Default::default() }
 }
@@ -282,29 +291,35 @@ fn fetch_group(api: &Api, asked: offset_fetch::OffsetFetchRequestGroup) -> offse
     use offset_fetch::{OffsetFetchResponsePartitions, OffsetFetchResponseTopics};
     let wanted: Option<Vec<TopicPartitions>> = asked.topics.map(|topics| {
         let topics = topics.into_iter();
-        topics.map(|topic| TopicPartitions { topic: shared(&topic.name), partitions: topic.partition_indexes }).collect()
+        topics
+            .map(|topic| TopicPartitions { topic: shared(&topic.name), partitions: topic.partition_indexes })
+            .collect()
     });
     let mut answer = offset_fetch::OffsetFetchResponseGroup { group_id: asked.group_id, ..Default::default() };
     match api.coordinator.fetch_offsets(&answer.group_id, wanted.as_deref()) {
         Err(error) => {
             answer.error_code = error.code();
             // Clients of versions before 2 find errors only beside partitions.
-            answer.topics = wanted.into_iter().flatten().map(|topic| OffsetFetchResponseTopics {
-                name: text(&topic.topic),
-                partitions: topic
-                    .partitions
-                    .into_iter()
-                    .map(|partition_index| OffsetFetchResponsePartitions {
-                        partition_index,
-                        committed_offset: -1,
-                        committed_leader_epoch: -1,
-                        metadata: Some(Text::default()),
-                        error_code: error.code(),
-                        ..Default::default()
-                    })
-                    .collect(),
-                ..Default::default()
-            }).collect();
+            answer.topics = wanted
+                .into_iter()
+                .flatten()
+                .map(|topic| OffsetFetchResponseTopics {
+                    name: text(&topic.topic),
+                    partitions: topic
+                        .partitions
+                        .into_iter()
+                        .map(|partition_index| OffsetFetchResponsePartitions {
+                            partition_index,
+                            committed_offset: -1,
+                            committed_leader_epoch: -1,
+                            metadata: Some(Text::default()),
+                            error_code: error.code(),
+                            ..Default::default()
+                        })
+                        .collect(),
+                    ..Default::default()
+                })
+                .collect();
         }
         Ok(topics) => {
             answer.topics = topics
@@ -390,7 +405,11 @@ pub(super) async fn list(api: &Arc<Api>, _request: &Request, body: list_groups::
     }
 }
 
-pub(super) async fn delete(api: &Arc<Api>, _request: &Request, body: delete_groups::Request) -> delete_groups::Response {
+pub(super) async fn delete(
+    api: &Arc<Api>,
+    _request: &Request,
+    body: delete_groups::Request,
+) -> delete_groups::Response {
     let mut results = Vec::with_capacity(body.groups_names.len());
     for group_id in body.groups_names {
         let error_code = code(&api.coordinator.delete(&group_id).await);

@@ -74,11 +74,11 @@ async fn find(
         EARLIEST => at(partition.log_start()),
         // What is uploaded leaves the local disk: the local log begins at the frontier.
         EARLIEST_LOCAL => at(partition.frontier().max(partition.log_start())),
-        LATEST_TIERED if partition.frontier() > partition.log_start() => at(records::Offset(partition.frontier().0 - 1)),
-        LATEST_TIERED => (-1, -1, -1),
-        MAX_TIMESTAMP => {
-            api.log.find_max_timestamp(&partition).await.map_err(failed)?.map_or((-1, -1, -1), found)
+        LATEST_TIERED if partition.frontier() > partition.log_start() => {
+            at(records::Offset(partition.frontier().0 - 1))
         }
+        LATEST_TIERED => (-1, -1, -1),
+        MAX_TIMESTAMP => api.log.find_max_timestamp(&partition).await.map_err(failed)?.map_or((-1, -1, -1), found),
         time if time >= 0 => {
             let first = api.log.find_timestamp(&partition, Timestamp(time)).await.map_err(failed)?;
             first.filter(|first| first.offset < end).map_or((-1, -1, -1), found)

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use metadata::{Command, Image, Refusal, SubmitError, Topic};
 use records::TopicId;
 use wire::error_code::ErrorCode;
-use wire::metadata::{
-    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, Request, Response,
-};
+use wire::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, Request, Response};
 
 use super::Api;
 use super::error::Code;

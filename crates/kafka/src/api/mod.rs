@@ -21,11 +21,11 @@ mod versions;
 
 use std::sync::Arc;
 
+use ::metadata::{Configs, Topic, TopicConfig};
+use ::records::{Clock, Random};
 use bytes::Bytes;
 use coordinator::Coordinator;
 use log::Log;
-use ::metadata::{Configs, Topic, TopicConfig};
-use ::records::{Clock, Random};
 use wire::error_code::ErrorCode;
 use wire::{ApiKey, DecodeError, Message, RequestHeader};
 
@@ -237,11 +237,7 @@ fn decode<M: Message>(mut body: Bytes, version: i16) -> Result<M, DecodeError> {
 }
 
 /// The topic that a request names by id or, in older versions, by name.
-pub(crate) fn topic_of(
-    image: &::metadata::Image,
-    name: &str,
-    id: uuid::Uuid,
-) -> Result<Arc<Topic>, ErrorCode> {
+pub(crate) fn topic_of(image: &::metadata::Image, name: &str, id: uuid::Uuid) -> Result<Arc<Topic>, ErrorCode> {
     if id.is_nil() {
         image.topic(name).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     } else {

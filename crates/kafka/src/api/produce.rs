@@ -14,7 +14,8 @@ use records::{Batch, Builder, Codec, Timestamp, TopicPartition};
 use tokio::time::{Instant, timeout_at};
 use wire::error_code::ErrorCode;
 use wire::produce::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse, Request, Response,
+    TopicProduceResponse,
 };
 
 use super::error::Code;
@@ -85,7 +86,8 @@ pub(super) async fn start(api: &Arc<Api>, request: super::Request, body: Request
     request.later(async move {
         let mut response = Response::default();
         for (name, topic_id, outcomes) in topics {
-            let partition_responses = join_all(outcomes.into_iter().map(|(index, outcome)| settle(index, outcome, deadline, says_leader)));
+            let partition_responses =
+                join_all(outcomes.into_iter().map(|(index, outcome)| settle(index, outcome, deadline, says_leader)));
             response.responses.push(TopicProduceResponse {
                 name,
                 topic_id,
@@ -115,25 +117,29 @@ async fn append(api: &Arc<Api>, topic: &metadata::Topic, data: PartitionProduceD
         api.log.load_producers(&partition).await?;
     }
     api.metrics.produced(batch.len(), batch.header().record_count);
-    api.log.append(&partition, batch, log_append_time, permit).map_err(|error| leader_hint(error.into(), topic, data.index))
+    api.log
+        .append(&partition, batch, log_append_time, permit)
+        .map_err(|error| leader_hint(error.into(), topic, data.index))
 }
 
 /// `LogAppendTime` gives the time to stamp; `CreateTime` refuses what is too far off the broker's clock (KIP-937).
-fn check_timestamp(
-    config: &TopicConfig,
-    batch: &Batch,
-    now: Timestamp,
-) -> Result<Option<Timestamp>, Refused> {
+fn check_timestamp(config: &TopicConfig, batch: &Batch, now: Timestamp) -> Result<Option<Timestamp>, Refused> {
     if config.log_append_time {
         return Ok(Some(now));
     }
     let newest = batch.header().max_timestamp.0;
     let oldest = batch.header().base_timestamp.0;
     if newest.saturating_sub(now.0) > config.timestamp_after_max_ms {
-        return Err(Refused::new(ErrorCode::INVALID_TIMESTAMP, "a record's timestamp is too far in the future (message.timestamp.after.max.ms)"));
+        return Err(Refused::new(
+            ErrorCode::INVALID_TIMESTAMP,
+            "a record's timestamp is too far in the future (message.timestamp.after.max.ms)",
+        ));
     }
     if oldest >= 0 && now.0.saturating_sub(oldest) > config.timestamp_before_max_ms {
-        return Err(Refused::new(ErrorCode::INVALID_TIMESTAMP, "a record's timestamp is too old (message.timestamp.before.max.ms)"));
+        return Err(Refused::new(
+            ErrorCode::INVALID_TIMESTAMP,
+            "a record's timestamp is too old (message.timestamp.before.max.ms)",
+        ));
     }
     Ok(None)
 }
@@ -187,7 +193,13 @@ fn leader_hint(mut refused: Refused, topic: &metadata::Topic, index: i32) -> Ref
 
 /// Waits until the batch is committed.
 async fn settle(index: i32, outcome: Outcome, deadline: Instant, says_leader: bool) -> PartitionProduceResponse {
-    let mut answer = PartitionProduceResponse { index, base_offset: -1, log_append_time_ms: -1, log_start_offset: -1, ..Default::default() };
+    let mut answer = PartitionProduceResponse {
+        index,
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        ..Default::default()
+    };
     let refused = match outcome {
         Ok(appended) => match timeout_at(deadline, appended.committed).await {
             Ok(Ok(())) => {

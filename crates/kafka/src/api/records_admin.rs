@@ -18,8 +18,11 @@ pub(super) async fn delete(api: &Arc<Api>, _request: &super::Request, body: Requ
     for topic in body.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let mut answer =
-                DeleteRecordsPartitionResult { partition_index: asked.partition_index, low_watermark: -1, ..Default::default() };
+            let mut answer = DeleteRecordsPartitionResult {
+                partition_index: asked.partition_index,
+                low_watermark: -1,
+                ..Default::default()
+            };
             match delete_before(api, &topic.name, asked.partition_index, asked.offset).await {
                 Ok(log_start) => answer.low_watermark = log_start.0,
                 Err(code) => answer.error_code = code.code(),

@@ -1,0 +1,186 @@
+//! From sealed segments to data objects: once, in order, whatever the store does.
+
+use metadata::Command;
+use object_store::ObjectStore;
+use futures::TryStreamExt;
+use records::{Offset, Timestamp};
+
+use super::cluster::{Cluster, DEADLINE, Options, Puts, batch, options, within};
+
+/// The data objects that lie in the store.
+async fn stored(cluster: &Cluster) -> usize {
+    let listed: Vec<_> = cluster.store.list(None).try_collect().await.unwrap();
+    listed.iter().filter(|object| object.location.as_ref().contains("/data/")).count()
+}
+
+#[tokio::test]
+async fn a_failing_store_delays_and_nothing_is_stored_or_committed_twice() {
+    for puts in [Puts::Fail(3), Puts::LoseAnswer(3)] {
+        let mut cluster = Cluster::new(options()).await;
+        let t = cluster.create("t", 1).await[0];
+        cluster.store.puts(puts);
+        let mut all = cluster.append_values(t, &["a", "b"]).await;
+        cluster.upload().await;
+        assert_eq!(cluster.store.tried().len(), 4, "{puts:?}");
+        assert_eq!(stored(&cluster).await, 1, "{puts:?}: tried again under the same key");
+        assert_eq!(cluster.metrics.get().upload_retries.get(), 3);
+        let extents = cluster.metadata.extents(t, Offset(0), 10).await.unwrap();
+        assert_eq!(extents.len(), 1);
+        all.extend(cluster.append_values(t, &["c"]).await);
+        cluster.upload().await;
+        assert_eq!(cluster.read(t).await, all);
+        cluster.restart_without_disk().await;
+        assert_eq!(cluster.read(t).await, all);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_was_put_but_not_committed_is_uploaded_again_by_the_next_start() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    let all = cluster.append_values(t, &["a", "b"]).await;
+    cluster.store.puts(Puts::LoseAnswer(1));
+    cluster.log().seal();
+    cluster.until("the first try failed", || cluster.metrics.get().upload_retries.get() == 1).await;
+    // The uploader waits for its second try: the process dies between the PUT and the commit.
+    cluster.kill().await;
+    assert_eq!(cluster.state(t).frontier, Offset(0));
+    cluster.start().await;
+    cluster.uploaded().await;
+    assert_eq!(cluster.state(t).frontier, Offset(2));
+    assert_eq!(cluster.read(t).await, all);
+    let extents = cluster.metadata.extents(t, Offset(0), 10).await.unwrap();
+    assert_eq!(extents.len(), 1);
+}
+
+#[tokio::test]
+async fn segments_are_sealed_by_size_and_by_time() {
+    let cluster = Cluster::new(Options { segment_bytes: 4096, ..options() }).await;
+    let t = cluster.create("t", 1).await[0];
+    let value = "v".repeat(1000);
+    cluster.append_values(t, &[value.as_str(); 8]).await;
+    cluster.until("full segments are uploaded", || cluster.state(t).frontier >= Offset(6)).await;
+
+    let cluster = Cluster::new(Options { seal_interval: std::time::Duration::from_millis(20), ..options() }).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.append_values(t, &["a"]).await;
+    cluster.uploaded().await;
+    assert_eq!(cluster.state(t).frontier, Offset(1));
+}
+
+#[tokio::test]
+async fn an_idle_log_puts_nothing() {
+    let cluster = Cluster::new(Options { seal_interval: std::time::Duration::from_millis(5), ..options() }).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.append_values(t, &["a"]).await;
+    cluster.uploaded().await;
+    let (tried, revision) = (cluster.store.tried().len(), cluster.image().revision);
+    assert_eq!(tried, 1);
+    // Many times the seal interval, and being asked to seal nothing.
+    for _ in 0..20 {
+        cluster.log().seal();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(cluster.store.tried().len(), tried);
+    assert_eq!(cluster.image().revision, revision, "no metadata either");
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_while_its_segment_waits_holds_nothing_up() {
+    let mut cluster = Cluster::new(options()).await;
+    let gone = cluster.create("gone", 1).await[0];
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    cluster.append_values(gone, &["x"]).await;
+    let mut all = cluster.append_values(t, &["a"]).await;
+    cluster.log().seal();
+    cluster.tried(1).await;
+    // One segment is built already, another is not, and a third has nothing else in it.
+    cluster.append_values(gone, &["y"]).await;
+    all.extend(cluster.append_values(t, &["b"]).await);
+    cluster.log().seal();
+    cluster.append_values(gone, &["z"]).await;
+    let partition = cluster.partition(gone);
+    cluster.submit(Command::DeleteTopic { id: gone.topic, at: Timestamp(0) }).await;
+    cluster.log().refresh();
+    assert!(partition.is_closed());
+    assert!(matches!(cluster.log().partition(gone), Err(crate::PartitionError::Unknown)));
+    let permit = cluster.log().admit(100).await.unwrap();
+    let late = cluster.log().append(&partition, batch(&["late"]), None, permit);
+    assert!(matches!(late, Err(crate::AppendError::NotLeader)), "{late:?}");
+    cluster.store.puts(Puts::Pass);
+    cluster.upload().await;
+    assert_eq!(cluster.read(t).await, all);
+    // The same through a restart.
+    let again = cluster.create("again", 1).await[0];
+    cluster.append_values(again, &["x"]).await;
+    all.extend(cluster.append_values(t, &["c"]).await);
+    cluster.kill().await;
+    cluster.submit(Command::DeleteTopic { id: again.topic, at: Timestamp(0) }).await;
+    cluster.start().await;
+    cluster.uploaded().await;
+    assert_eq!(cluster.read(t).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_partition_is_not_closed_by_metadata_that_do_not_know_it_yet() {
+    let cluster = std::sync::Arc::new(Cluster::new(options()).await);
+    let stop = tokio_util::sync::CancellationToken::new();
+    // The metadata are taken in all the time.
+    let follower = tokio::spawn({
+        let (log, stop) = (cluster.log().clone(), stop.clone());
+        async move {
+            while !stop.is_cancelled() {
+                log.refresh();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for n in 0..60 {
+        let t = cluster.create(&format!("t{n}"), 1).await[0];
+        let partition = cluster.partition(t);
+        assert_eq!(cluster.append(t, batch(&["a"])).await, Offset(0));
+        assert_eq!(cluster.append(t, batch(&["b"])).await, Offset(1));
+        assert!(!partition.is_closed(), "topic {n}");
+        assert!(std::sync::Arc::ptr_eq(&partition, &cluster.partition(t)), "the same all the time");
+    }
+    stop.cancel();
+    within("it stops", follower).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_metadata_learn_of_time_is_when_records_were_appended_not_when_they_were_uploaded() {
+    let cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    cluster.clock.advance(1000);
+    cluster.append_values(t, &["a"]).await;
+    let appended = records::Clock::now(&*cluster.clock);
+    cluster.log().seal();
+    cluster.tried(1).await;
+    cluster.clock.advance(3_600_000);
+    // If the disk went now, this is what was lost: an hour later than the last record that is safe.
+    cluster.append_values(t, &["b"]).await;
+    cluster.store.puts(Puts::Pass);
+    cluster.until("the first is uploaded", || cluster.state(t).frontier == Offset(1)).await;
+    let image = cluster.image();
+    let journal = &image.journals[&cluster.state(t).journal];
+    assert_eq!(journal.last_commit.newest_append, appended);
+    assert!(journal.last_commit.durable_seen > journal.uploaded, "what would be missed is known");
+}
+
+#[tokio::test]
+async fn close_uploads_everything() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 3).await;
+    let mut all = Vec::new();
+    for id in &t {
+        all.push(cluster.append_values(*id, &["a", "b"]).await);
+    }
+    cluster.store.puts(Puts::Fail(1));
+    assert_eq!(cluster.close(DEADLINE).await, 0);
+    cluster.start().await;
+    for (id, all) in t.iter().zip(all) {
+        assert_eq!(cluster.read(*id).await, all);
+    }
+}
