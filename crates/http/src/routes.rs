@@ -9,9 +9,9 @@ use axum::routing::get;
 use prometheus_client::encoding::text;
 use serde::Serialize;
 
+use crate::Sources;
 use crate::health::{Check, Finding, findings};
 use crate::server::Limits;
-use crate::Sources;
 
 /// The content type of the OpenMetrics text format.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -74,9 +74,9 @@ async fn started(State(sources): State<Sources>, RawQuery(query): RawQuery) -> R
 /// `?verbose` alone or with any value but `false` and `0`.
 fn verbose(query: Option<&str>) -> bool {
     let pairs = query.unwrap_or_default().split('&');
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).any(|(name, value)| {
-        name == "verbose" && !matches!(value, "false" | "0")
-    })
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .any(|(name, value)| name == "verbose" && !matches!(value, "false" | "0"))
 }
 
 fn checked(checks: &[Check], fine: &'static str, code: &'static str, verbose: bool) -> Response {

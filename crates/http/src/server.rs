@@ -90,7 +90,14 @@ impl Server {
         let router = routes::router(sources, &limits)
             .layer(middleware::from_fn(move |request, next| in_time(answer_timeout, request, next)));
         let stop_timeout = limits.stop_timeout;
-        let loop_ = Acceptor { listener, router, limits, stop: stop.clone(), abort: abort.clone(), connections: connections.clone() };
+        let loop_ = Acceptor {
+            listener,
+            router,
+            limits,
+            stop: stop.clone(),
+            abort: abort.clone(),
+            connections: connections.clone(),
+        };
         let accepting = Some(tokio::spawn(loop_.run()));
         Ok(Server { address: bound, stop, abort, accepting, connections, stop_timeout })
     }

@@ -107,7 +107,12 @@ pub(crate) struct Sink<'a> {
 
 impl Partition {
     pub(crate) fn new(id: TopicPartition, start: Start) -> Self {
-        assert!(start.frontier <= start.next_offset, "{id}: frontier {} above the end {}", start.frontier, start.next_offset);
+        assert!(
+            start.frontier <= start.next_offset,
+            "{id}: frontier {} above the end {}",
+            start.frontier,
+            start.next_offset
+        );
         Self {
             id,
             leader_epoch: start.leader_epoch,

@@ -120,10 +120,11 @@ impl Producers {
             next_offset: batch.next_offset(),
             timestamp: header.max_timestamp,
         };
-        let known = self
-            .by_id
-            .entry(header.producer_id)
-            .or_insert_with(|| Producer { epoch: header.producer_epoch, last_seen: at, batches: VecDeque::new() });
+        let known = self.by_id.entry(header.producer_id).or_insert_with(|| Producer {
+            epoch: header.producer_epoch,
+            last_seen: at,
+            batches: VecDeque::new(),
+        });
         known.last_seen = known.last_seen.max(at);
         if known.epoch != header.producer_epoch {
             known.epoch = header.producer_epoch;
@@ -165,11 +166,8 @@ impl Producers {
         self.by_id.retain(|_, producer| producer.last_seen >= before);
         if self.by_id.len() > count_max {
             let last_offset = |producer: &Producer| producer.batches.back().map(|past| past.next_offset);
-            let mut ages: Vec<_> = self
-                .by_id
-                .iter()
-                .map(|(id, producer)| (producer.last_seen, last_offset(producer), *id))
-                .collect();
+            let mut ages: Vec<_> =
+                self.by_id.iter().map(|(id, producer)| (producer.last_seen, last_offset(producer), *id)).collect();
             ages.sort_unstable();
             for (.., id) in &ages[..ages.len() - count_max] {
                 self.by_id.remove(id);

@@ -11,7 +11,8 @@
 //!
 //! A disk that is damaged below what is known to have been durable is lost in part: the journal is sealed at that known
 //! end, its partitions go on above the reserve as for a lost disk, what can be read is uploaded, and the rest is given up
-//! (`AbandonJournal`) by the uploader, which finds the journal shorter than its end.
+//! (`AbandonJournal`) by the uploader, which finds the journal shorter than its end. Until then appends are refused: the
+//! reserve above the restart is only given out with the record of the loss.
 //!
 //! A crash at any step is a start of the same procedure (R3): the controller's commits decide.
 
@@ -117,7 +118,9 @@ impl Log {
         for journal in mine.filter(|journal| journal.state != JournalState::Drained) {
             let epoch = match journal.state {
                 JournalState::Sealed { .. } | JournalState::Drained => None,
-                JournalState::Open | JournalState::Recovering { .. } => Some(recovering(&metadata, journal.id, identity).await?),
+                JournalState::Open | JournalState::Recovering { .. } => {
+                    Some(recovering(&metadata, journal.id, identity).await?)
+                }
             };
             let held = scan(&options, journal, &image, &mut found, &*clock, &metrics).await?;
             ended.push(Ended { journal: journal.clone(), epoch, held });
@@ -191,12 +194,7 @@ impl Log {
 }
 
 /// Ends a journal where its disk ends; partitions go on in the successor.
-async fn seal(
-    metadata: &metadata::Handle,
-    ended: Ended,
-    successor: JournalId,
-    at: Timestamp,
-) -> Result<(), OpenError> {
+async fn seal(metadata: &metadata::Handle, ended: Ended, successor: JournalId, at: Timestamp) -> Result<(), OpenError> {
     let journal = ended.journal.id;
     let command = match (ended.epoch, ended.held) {
         (Some(epoch), Some(Held { known_end: Some(end), .. })) => {
@@ -263,11 +261,7 @@ pub(crate) fn remove_drained(options: &Options, image: &Image, ended: &[JournalI
     }
 }
 
-async fn recovering(
-    metadata: &metadata::Handle,
-    journal: JournalId,
-    identity: Identity,
-) -> Result<u64, OpenError> {
+async fn recovering(metadata: &metadata::Handle, journal: JournalId, identity: Identity) -> Result<u64, OpenError> {
     match metadata.submit(Command::RecoverJournal { journal, by: identity.broker }).await? {
         Reply::Recovering { epoch } => Ok(epoch),
         other => unreachable!("RecoverJournal is answered with Recovering, not {other:?}"),

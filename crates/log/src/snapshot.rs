@@ -77,7 +77,8 @@ pub(crate) async fn load(inner: &Inner, id: TopicPartition, at: &SnapshotRef) ->
 /// The last extent below an upload frontier. It ends there, unless what lies in between was lost: then it is searched
 /// for, in some 40 rows of metadata.
 async fn last_extent(inner: &Inner, id: TopicPartition, below: Offset) -> Result<Option<LocatedExtent>, FetchError> {
-    let first_from = async |from: i64| inner.metadata.extents(id, Offset(from), 1).await.map(|mut extents| extents.pop());
+    let first_from =
+        async |from: i64| inner.metadata.extents(id, Offset(from), 1).await.map(|mut extents| extents.pop());
     // No extent reaches to `high` or beyond it; `best` is the last of those that end at or below `low`.
     let mut high = below.0 - 1;
     if let Some(last) = first_from(high).await? {

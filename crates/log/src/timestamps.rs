@@ -34,11 +34,7 @@ impl Log {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn find_timestamp(
-        &self,
-        partition: &Arc<Partition>,
-        at: Timestamp,
-    ) -> Result<Option<Found>, FetchError> {
+    pub async fn find_timestamp(&self, partition: &Arc<Partition>, at: Timestamp) -> Result<Option<Found>, FetchError> {
         let mut from = partition.log_start();
         // A batch whose largest timestamp qualifies may hold the record in a part that was deleted: look further then.
         while let Some(batch) = self.batch_by_timestamp(partition, at, from).await? {
@@ -149,9 +145,8 @@ impl Log {
             }
         };
         // What is on the disk is not always committed.
-        let committed = |located: &Located| {
-            located.entries.iter().all(|entry| entry.next_offset <= partition.high_watermark())
-        };
+        let committed =
+            |located: &Located| located.entries.iter().all(|entry| entry.next_offset <= partition.high_watermark());
         let Some(located) = located.filter(committed) else { return Ok(None) };
         let read = tokio::task::spawn_blocking(move || located.segment.read(&located.entries));
         Ok(read.await.map_err(|_| FetchError::Stopping)??.pop())

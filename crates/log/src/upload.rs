@@ -174,7 +174,8 @@ impl Uploader {
     async fn give_up_rest(&self, segment: &Segment) -> Result<(), SubmitError> {
         let inner = &self.log.inner;
         let journal = segment.journal();
-        let is_last = inner.catalog.segments().iter().all(|other| other.journal() != journal || other.end() <= segment.end());
+        let is_last =
+            inner.catalog.segments().iter().all(|other| other.journal() != journal || other.end() <= segment.end());
         let image = inner.metadata.image();
         let state = image.journals.get(&journal).map(|journal| journal.state);
         if is_last
@@ -212,7 +213,8 @@ impl Uploader {
             after.insert(topic_partition, producers);
         }
         // Of a segment that an earlier process wrote, nobody knows; then what was known before still holds.
-        let known = inner.shared.newest.lock().get(&segment.first()).copied().filter(|_| segment.journal() == inner.journal_id);
+        let known =
+            inner.shared.newest.lock().get(&segment.first()).copied().filter(|_| segment.journal() == inner.journal_id);
         let before = image.journals.get(&segment.journal()).map(|journal| journal.last_commit.newest_append);
         Ok(Attempt {
             object: builder.finish(),

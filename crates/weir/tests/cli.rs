@@ -18,7 +18,25 @@ fn weir(dir: &Path) -> Command {
 }
 
 fn run(dir: &Path, args: &[&str]) -> Output {
-    weir(dir).args(args).output().unwrap()
+    feeds(dir, args, b"")
+}
+
+/// Runs a command with something on its standard input, and gives up on one that does not end.
+fn feeds(dir: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut child =
+        weir(dir).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that does not read its input may have closed it.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let pid = child.id().to_string();
+    let (sender, ended) = sync_channel(1);
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match ended.recv_timeout(DEADLINE) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            panic!("{args:?} did not end in {DEADLINE:?}");
+        }
+    }
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -228,14 +246,6 @@ fn a_temporary_folder_is_gone_afterwards() {
     assert_eq!(dev.end().0, Some(0));
     assert!(!Path::new(&data).exists());
     assert!(!dir.path().join("weir-data").exists());
-}
-
-/// A command with something on its standard input.
-fn feeds(dir: &Path, args: &[&str], input: &[u8]) -> Output {
-    let mut child =
-        weir(dir).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
 }
 
 #[test]

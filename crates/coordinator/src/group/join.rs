@@ -54,13 +54,17 @@ impl Group {
 
     /// A static member that comes without a member id: it is new, or it replaces the one before it.
     pub(super) fn join_static(&mut self, env: &mut Env<'_>, token: Token, request: JoinRequest, id: Arc<str>) {
+        // It may have waited for a record, and meanwhile everyone went and someone deletes the group.
+        if let Err(error) = self.check_alive() {
+            return refuse(env, token, error, "");
+        }
         let instance = request.instance_id.as_ref().expect("a static member has an instance id");
         let Some(old) = self.static_members.get(instance).cloned() else {
             return self.add_member(env, token, &request, id);
         };
         match self.state {
             State::Stable if self.keeps_assignment(&old, &request) => {
-                if self.metadata.in_flight > 99 {
+                if self.metadata.in_flight > 0 {
                     // Its record must be built on the one that is being stored.
                     if self.held.len() >= env.config.group_size_max {
                         return refuse(env, token, GroupError::CoordinatorNotAvailable, "");

@@ -226,8 +226,8 @@ impl Group {
             self.offsets.begin(topic, *partition);
         }
         self.metadata.in_flight += u32::from(metadata);
-        // What was stored now is looked at again, in case it fails.
-        waits |= !entries.is_empty();
+        // Only a look from the start that finds nothing is the last: what is stored now, or was before the cursor, may fail.
+        waits |= !entries.is_empty() || from.is_some();
         if !entries.is_empty() {
             self.store(env, Change::Refresh { items, metadata }, entries);
         }

@@ -11,8 +11,10 @@ fn store(ticket: u64, sizes: &[usize]) -> Store {
     Store { group: "g".into(), ticket: Ticket(ticket), entries }
 }
 
-/// (bytes, tickets that end, cut, too large) of every append.
-fn drain(queue: &mut Queue, bytes_max: usize) -> Vec<(usize, Vec<(u64, bool)>, bool, bool)> {
+/// An append: bytes, the tickets that end in it and whether they began earlier, cut, too large.
+type Append = (usize, Vec<(u64, bool)>, bool, bool);
+
+fn drain(queue: &mut Queue, bytes_max: usize) -> Vec<Append> {
     let mut batches = Vec::new();
     while let Some((batch, entries)) = queue.next(bytes_max) {
         if !batch.too_large {

@@ -25,7 +25,9 @@ async fn a_full_staging_disk_slows_then_refuses_and_resumes_after_the_upload() {
         }
         taken += 1;
         assert!(taken < 100, "there is a bound");
-        cluster.until("the count follows", || cluster.log().staged_bytes() == cluster.log().inner.catalog.bytes()).await;
+        cluster
+            .until("the count follows", || cluster.log().staged_bytes() == cluster.log().inner.catalog.bytes())
+            .await;
     };
     assert!(matches!(refused, AppendError::Busy));
     assert!(taken > 10);

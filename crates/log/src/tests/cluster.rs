@@ -24,8 +24,8 @@ use records::{
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::{AppendError, Appended, Environment, Identity, Log, Metrics, Partition};
 pub(super) use crate::Options;
+use crate::{AppendError, Appended, Environment, Identity, Log, Metrics, Partition};
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -250,8 +250,7 @@ impl Cluster {
     pub(super) async fn start(&mut self) {
         assert!(self.running.is_none(), "one at a time");
         let at = self.clock.now();
-        let register =
-            Command::RegisterBroker { name: "b".into(), zone: String::new(), endpoints: Vec::new(), at };
+        let register = Command::RegisterBroker { name: "b".into(), zone: String::new(), endpoints: Vec::new(), at };
         let Reply::Registered { broker, incarnation } = self.submit(register).await else { panic!("registered") };
         let store = objects::Store::new(self.store.clone(), "memory");
         let environment = Environment {

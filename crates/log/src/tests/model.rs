@@ -5,22 +5,32 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use records::{Offset, TopicPartition};
 
-use super::cluster::{Cluster, Options, Puts, of_producer, batch, options, within};
+use super::cluster::{Cluster, Options, Puts, batch, of_producer, options, within};
 
 const PARTITIONS: u32 = 3;
 
 #[derive(Debug, Clone)]
 enum Step {
     /// Appends so many batches to each partition named, and waits for the acknowledgements, or not.
-    Append { partitions: Vec<usize>, records: usize, wait: bool },
+    Append {
+        partitions: Vec<usize>,
+        records: usize,
+        wait: bool,
+    },
     /// The last batch of an idempotent producer again, or its next.
-    Produce { partition: usize, again: bool },
+    Produce {
+        partition: usize,
+        again: bool,
+    },
     Seal,
     Upload,
     Store(Puts),
     Restart,
     Lose,
-    DeleteRecords { partition: usize, part: u8 },
+    DeleteRecords {
+        partition: usize,
+        part: u8,
+    },
     Forget,
 }
 
@@ -79,6 +89,12 @@ impl World {
             Step::Store(puts) => self.cluster.store.puts(*puts),
             Step::Restart => {
                 self.cluster.restart().await;
+                for (id, model) in self.ids.iter().zip(&mut self.models) {
+                    // What was not durable was never acknowledged and never served: its offsets are free.
+                    let end = self.cluster.partition(*id).high_watermark().0;
+                    model.unknown.retain(|offset, _| *offset < end);
+                    model.highest = model.highest.min(end - 1);
+                }
                 self.check().await;
             }
             Step::Lose => {
@@ -189,9 +205,8 @@ impl World {
 async fn run(steps: &[Step]) {
     let cluster = Cluster::new(Options { segment_bytes: 3000, ..options() }).await;
     let ids = cluster.create("t", PARTITIONS).await;
-    let models = (0..PARTITIONS)
-        .map(|n| Model { highest: -1, producer: 1 + i64::from(n), ..Model::default() })
-        .collect();
+    let models =
+        (0..PARTITIONS).map(|n| Model { highest: -1, producer: 1 + i64::from(n), ..Model::default() }).collect();
     let mut world = World { cluster, ids, models, count: 0 };
     for step in steps {
         world.step(step).await;

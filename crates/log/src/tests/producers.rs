@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use records::{Batch, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 use super::cluster::{Cluster, Puts, batch, of_producer, options, within};
-use crate::producers::{Producers, SequenceError, Verdict};
 use crate::AppendError;
+use crate::producers::{Producers, SequenceError, Verdict};
 
 const NOW: Timestamp = Timestamp(5_000);
 const P: ProducerId = ProducerId(7);
@@ -26,6 +26,9 @@ fn after(batches: &[(i16, i32)]) -> Producers {
     producers
 }
 
+/// What it is about; the batches before; epoch, sequence and number of records of the one that is judged; the verdict.
+type Case = (&'static str, &'static [(i16, i32)], (i16, i32, usize), Want);
+
 #[derive(Debug, Clone, Copy)]
 enum Want {
     Fresh,
@@ -38,7 +41,7 @@ enum Want {
 fn batches_are_judged_by_epoch_and_sequence() {
     const MAX: i32 = i32::MAX;
     let six: &[(i16, i32)] = &[(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5)];
-    let table: &[(&str, &[(i16, i32)], (i16, i32, usize), Want)] = &[
+    let table: &[Case] = &[
         ("unknown, from 0", &[], (0, 0, 1), Want::Fresh),
         ("unknown, from anywhere", &[], (3, 500, 2), Want::Fresh),
         ("the next", six, (0, 6, 1), Want::Fresh),
@@ -201,7 +204,10 @@ async fn a_retry_in_flight_is_answered_with_the_first_ones_place_when_that_is_co
     }
     assert_eq!(cluster.read(t).await.len(), 5);
     let gap = cluster.send(t, of_producer(1, 0, 6, &["v"])).await;
-    assert!(matches!(gap, Err(AppendError::Sequence(SequenceError::OutOfOrder { expected: 5, found: 6, .. }))), "{gap:?}");
+    assert!(
+        matches!(gap, Err(AppendError::Sequence(SequenceError::OutOfOrder { expected: 5, found: 6, .. }))),
+        "{gap:?}"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use metadata::{JournalState, OFFSET_RESERVE};
 use records::Offset;
 
 use super::cluster::{Cluster, Puts, batch, options, segment_files};
+use crate::AppendError;
 
 #[tokio::test]
 async fn acked_records_survive_a_kill_at_their_offsets_under_a_new_epoch() {
@@ -153,11 +154,15 @@ async fn a_damaged_disk_is_lost_in_part_and_uses_no_offset_twice() {
     assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
     let mut kept = cluster.read(t).await;
     assert!(!kept.is_empty() && kept.len() < 12 && kept[..] == all[..kept.len()], "what can be read is");
+    // No offset is free until what can be read is safe and the rest is given up.
+    assert!(matches!(cluster.send(t, batch(&["early"])).await, Err(AppendError::Busy)));
+    cluster.store.puts(Puts::Pass);
+    cluster.upload().await;
+    assert_eq!(cluster.read(t).await, kept);
     let next = cluster.append_values(t, &["next"]).await;
     assert!(next[0].0 >= 12, "offset {} was used before", next[0].0);
     kept.extend(next);
     assert_eq!(cluster.read(t).await, kept);
-    cluster.store.puts(Puts::Pass);
     cluster.upload().await;
     assert_eq!(cluster.read(t).await, kept);
     cluster.restart().await;

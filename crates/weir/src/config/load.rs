@@ -81,8 +81,8 @@ pub(crate) fn load(input: &Input<'_>) -> Result<Loaded, ConfigError> {
     let keys = Keys::new();
     let mut layers = Layers { keys: &keys, file: input.name, value: Value::Null, origins: BTreeMap::new() };
     layers.file(input)?;
-    layers.flags(input)?;
     layers.environment(input)?;
+    layers.flags(input)?;
     layers.finish()
 }
 

@@ -48,12 +48,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A commit under way: group, partitions, offset.
 type Under = (Pending<Result<PartitionResults, GroupError>>, u8, i32, i64);
 
+/// A deletion under way: group, and the offset of the next commit when it was asked for.
+type Deletion = (Pending<Result<(), GroupError>>, u8, i64);
+
 struct Model {
     memory: Arc<Memory>,
     coordinator: Coordinator,
     under_way: Vec<Under>,
-    /// Deletions under way, with the offset of the next commit when they were asked for.
-    deletions: Vec<(Pending<Result<(), GroupError>>, u8, i64)>,
+    deletions: Vec<Deletion>,
     /// The last offset acknowledged; offsets grow with every commit.
     acknowledged: BTreeMap<(u8, i32), i64>,
     next: i64,

@@ -164,3 +164,47 @@ fn the_end_of_a_log_is_where_a_rewriting_begins() {
     assert_eq!(rewrite(&mut bench, |_| {}), 1);
     assert_eq!(bench.log[0].offset, Offset(1));
 }
+
+#[test]
+fn a_chunk_of_a_rewriting_that_fails_is_written_again() {
+    for failing in 0..6 {
+        let mut bench = Bench::with(|config| config.rewrite_chunk_bytes = 60);
+        let (ids, generation) = bench.stable("g", vec![member("a")]);
+        for partition in 0..3 {
+            bench.commit("g", &commit(&ids[0], generation, "t", partition, 1));
+        }
+        bench.storing = false;
+        let mut chunks = 0;
+        rewrite(&mut bench, |bench| {
+            if chunks == failing && !bench.stores.is_empty() {
+                bench.fail_next(StoreFailure::Unavailable);
+            }
+            chunks += 1;
+        });
+        assert!(chunks > failing || failing > 3);
+        let after = bench.reload();
+        assert_eq!(after.groups.committed_offsets(), bench.groups.committed_offsets());
+        assert_eq!(after.groups.describe("g"), bench.groups.describe("g"));
+    }
+}
+
+#[test]
+fn a_chunk_that_fails_is_written_again_even_when_nothing_is_left_after_it() {
+    let mut bench = Bench::with(|config| config.rewrite_chunk_bytes = 60);
+    for partition in 0..2 {
+        bench.commit_simple("g", "t", partition, 1);
+    }
+    bench.storing = false;
+    let mut steps = 0;
+    rewrite(&mut bench, |bench| {
+        steps += 1;
+        if steps == 1 {
+            bench.fail_next(StoreFailure::Unavailable);
+            let token = bench.token();
+            let wanted = [crate::TopicPartitions { topic: "t".into(), partitions: vec![1] }];
+            bench.run(|groups, now, out| groups.delete_offsets(now, out, token, "g", &wanted));
+        }
+    });
+    assert_eq!(bench.reload().groups.committed_offsets(), bench.groups.committed_offsets());
+    assert_eq!(bench.reload().committed("g", "t", 0), Some(1));
+}

@@ -1,7 +1,7 @@
 //! Static members (`group.instance.id`).
 
 use super::bench::*;
-use crate::group::StoreFailure;
+use crate::group::{Answer, StoreFailure};
 use crate::{GroupError, HeartbeatRequest, JoinRequest, State, SyncRequest};
 
 fn heartbeat(bench: &mut Bench, member_id: &str, instance: &str, generation: i32) -> Result<(), GroupError> {
@@ -214,4 +214,20 @@ fn a_group_whose_static_members_all_stay_away_waits_for_their_sessions() {
     assert_eq!(bench.state("g"), Some(State::PreparingRebalance));
     bench.pass(200_000);
     assert_eq!(bench.state("g"), Some(State::Empty));
+}
+
+#[test]
+fn a_replacement_stored_while_the_group_is_deleted_is_refused() {
+    let mut bench = Bench::new();
+    bench.stable("g", vec![fixed("one")]);
+    bench.storing = false;
+    let replaced = bench.join("g", fixed("one"));
+    bench.pass(SESSION);
+    assert_eq!(bench.state("g"), Some(State::Empty), "its predecessor was silent for too long");
+    let deleted = bench.token();
+    bench.run(|groups, now, out| groups.delete(now, out, deleted, "g"));
+    while bench.store_next() {}
+    assert_eq!(bench.refused(replaced), GroupError::CoordinatorNotAvailable);
+    assert_eq!(bench.answers[&deleted], Answer::Done);
+    assert_eq!((bench.state("g"), bench.reload().state("g")), (None, None));
 }

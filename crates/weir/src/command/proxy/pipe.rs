@@ -205,7 +205,7 @@ async fn localised(key: wire::ApiKey, version: i16, frame: Bytes, proxy: &Arc<Pr
     if answer.endpoints().iter().all(|endpoint| endpoint.get().is_none()) {
         return unchanged(frame);
     }
-    let _ = seen;
+    proxy.localise(&mut answer, seen).await;
     match answer.encode(version, correlation_id) {
         Ok(rope) => rope.into_segments(),
         Err(error) => {

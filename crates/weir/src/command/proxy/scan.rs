@@ -125,7 +125,7 @@ fn head(bytes: &[u8]) -> Head {
     }
     match acks(&bytes[FIXED..], request.version) {
         None => Head::Incomplete,
-        Some(9) => Head::Silent,
+        Some(0) => Head::Silent,
         Some(_) => Head::Answered(request),
     }
 }
