@@ -86,6 +86,28 @@ impl Offsets {
         self.end(group, topic, partition, None);
     }
 
+    /// What the log says, while nothing is in flight.
+    fn load(&mut self, group: &str, topic: &str, partition: i32, value: Option<Committed>, offset: Offset) {
+        if value.is_none() && self.slot(topic, partition).is_none() {
+            return;
+        }
+        let forgotten = value.is_none();
+        let size = value.as_ref().map_or(0, |new| live_size(group, topic, new));
+        let slot = self.slot_mut(topic, partition);
+        slot.offset = offset;
+        let old = std::mem::replace(&mut slot.current, value);
+        self.live_bytes -= old.map_or(0, |old| live_size(group, topic, &old));
+        self.live_bytes += size;
+        if forgotten {
+            let slots = self.topics.get_mut(topic).expect("the slot was just there");
+            slots.remove(&partition);
+            self.slots -= 1;
+            if slots.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -197,7 +219,6 @@ impl Group {
             commit_timestamp: value.commit_timestamp,
             expire_timestamp: value.expire_timestamp,
         });
-        self.offsets.slot_mut(topic, partition).in_flight += 1;
-        self.offsets.end(&self.id, topic, partition, Some((committed, offset)));
+        self.offsets.load(&self.id, topic, partition, committed, offset);
     }
 }

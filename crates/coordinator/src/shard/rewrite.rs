@@ -97,7 +97,8 @@ impl Inner {
             if log.truncate.is_some() || log.bytes <= allowed {
                 return;
             }
-            let rewrite = groups.rewrite(log.end);
+            // What is under way lies at the end or later, but the first pieces of a change that is cut.
+            let rewrite = groups.rewrite(log.cut.unwrap_or(log.end));
             tracing::debug!(
                 partition = self.partition,
                 log_bytes = log.bytes,

@@ -178,3 +178,14 @@ async fn commits_are_refused_when_too_much_waits() {
     }
     coordinator.commit("g", commit("t", 0, 2)).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rewriting_that_begins_between_the_pieces_of_a_change_keeps_them() {
+    let memory = Arc::new(Memory::new(1_000, 64 << 10));
+    let config = Config { rewrite_bytes_min: 60_000, rewrite_factor: 0, appends_in_flight_max: 1, ..config() };
+    let coordinator = started(&memory, config.clone()).await;
+    coordinator.commit("g", commits("t", 0..2_000, 1)).await.unwrap();
+    idle().await;
+    assert!(memory.appends() >= 2, "the change is cut");
+    assert_eq!(started(&memory, config).await.committed_offsets().count(), 2_000);
+}

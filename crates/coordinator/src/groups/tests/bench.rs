@@ -29,6 +29,8 @@ pub(super) struct Bench {
     /// Stores are settled at once.
     pub(super) storing: bool,
     next_token: u64,
+    /// So that no random number comes twice.
+    reloads: u128,
 }
 
 impl Bench {
@@ -39,10 +41,10 @@ impl Bench {
     pub(super) fn with(set: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         set(&mut config);
-        Self::over(Arc::new(config), 0, Vec::new())
+        Self::over(Arc::new(config), 0, Vec::new(), 0)
     }
 
-    fn over(config: Arc<Config>, ms: u64, log: Vec<StoredEntry>) -> Self {
+    fn over(config: Arc<Config>, ms: u64, log: Vec<StoredEntry>, reloads: u128) -> Self {
         let room = Arc::new(Room::new(config.groups_max));
         let groups = Groups::new(Arc::clone(&config), room);
         let mut bench = Self {
@@ -54,6 +56,7 @@ impl Bench {
             log,
             storing: true,
             next_token: 0,
+            reloads,
         };
         let now = bench.now();
         for stored in &bench.log {
@@ -65,7 +68,7 @@ impl Bench {
 
     /// A coordinator that takes over with what the log has.
     pub(super) fn reload(&self) -> Self {
-        Self::over(Arc::clone(&self.config), self.ms, self.log.clone())
+        Self::over(Arc::clone(&self.config), self.ms, self.log.clone(), self.reloads + 1)
     }
 
     pub(super) fn now(&self) -> Now {
@@ -148,7 +151,7 @@ impl Bench {
 
     pub(super) fn join(&mut self, group: &str, request: JoinRequest) -> Token {
         let token = self.token();
-        let random = u128::from(token.0) << 64 | 0xABCD;
+        let random = self.reloads << 96 | u128::from(token.0) << 64 | 0xABCD;
         self.run(|groups, now, out| groups.join(now, out, token, group, request, random));
         token
     }

@@ -167,7 +167,7 @@ fn the_end_of_a_log_is_where_a_rewriting_begins() {
 
 #[test]
 fn a_chunk_of_a_rewriting_that_fails_is_written_again() {
-    for failing in 0..6 {
+    for failing in 0..3 {
         let mut bench = Bench::with(|config| config.rewrite_chunk_bytes = 60);
         let (ids, generation) = bench.stable("g", vec![member("a")]);
         for partition in 0..3 {
@@ -181,7 +181,7 @@ fn a_chunk_of_a_rewriting_that_fails_is_written_again() {
             }
             chunks += 1;
         });
-        assert!(chunks > failing || failing > 3);
+        assert!(chunks > failing, "only {chunks} chunks");
         let after = bench.reload();
         assert_eq!(after.groups.committed_offsets(), bench.groups.committed_offsets());
         assert_eq!(after.groups.describe("g"), bench.groups.describe("g"));
