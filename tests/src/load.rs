@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use records::{Builder, Clock as _, Codec, ProducerEpoch, ProducerId};
+use records::{Builder, Clock as _, Codec, Headers, ProducerEpoch, ProducerId};
 use wire::{ErrorCode, Records, produce};
 
 use crate::clock::WallClock;
@@ -220,7 +220,7 @@ impl Producer {
             let much = if self.dice.of(0..16) == 0 { 100 } else { 1 };
             let filling = usize::try_from(self.dice.of(0..FILLING_MAX) * much)?;
             let text = format!("{} {}", value(self.number, number), "x".repeat(filling));
-            builder.push(WallClock.now(), None, Some(text.as_bytes()), &[])?;
+            builder.push(WallClock.now(), None, Some(text.as_bytes()), &Headers::NONE)?;
         }
         self.next.insert(partition, first + count);
         let records = Records::from(builder.build().to_bytes());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use records::{Builder, Codec, Timestamp};
+use records::{Builder, Codec, Headers, Timestamp};
 use weir_tests::broker::Weir;
 use weir_tests::connection::Connection;
 use wire::{
@@ -94,7 +94,7 @@ fn records_and_offsets_are_the_same_at_every_version() -> Result<()> {
     let mut count = 0;
     for version in versions(ApiKey::Produce) {
         let mut batch = Builder::new(Codec::None);
-        batch.push(Timestamp(1_700_000_000_000 + count), None, Some(b"value"), &[])?;
+        batch.push(Timestamp(1_700_000_000_000 + count), None, Some(b"value"), &Headers::NONE)?;
         let data =
             produce::PartitionProduceData { records: Some(batch.build().to_bytes().into()), ..Default::default() };
         let by_id = version >= 13;

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use records::{Builder, Clock as _, Codec, Offset};
+use records::{Builder, Clock as _, Codec, Headers, Offset};
 use weir_tests::broker::{Options, Weir};
 use weir_tests::clock::{Deadline, WallClock};
 use weir_tests::connection::{Connection, no_error};
@@ -31,7 +31,7 @@ fn options(minio: &MinIo, seal_interval_ms: u64) -> Options {
 /// Produces one record, acknowledged, and gives its offset.
 fn produce(connection: &mut Connection, value: &str) -> Result<i64> {
     let mut builder = Builder::new(Codec::None);
-    builder.push(WallClock.now(), Some(b"key"), Some(value.as_bytes()), &[])?;
+    builder.push(WallClock.now(), Some(b"key"), Some(value.as_bytes()), &Headers::NONE)?;
     let records = Some(Records::from(builder.build().to_bytes()));
     let data = produce::PartitionProduceData { index: 0, records, ..Default::default() };
     let topic = produce::TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };

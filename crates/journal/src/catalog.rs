@@ -1,5 +1,5 @@
-//! Which segments there are, across journals: where a fetch finds what is no longer in memory and not yet, or still,
-//! in the object store.
+//! Which segments there are, across journals: where a fetch finds what is no longer in memory. Those that are not
+//! uploaded are the only copy; those that are stay as a cache, until their room is needed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +17,17 @@ pub struct Located {
     pub segment: Arc<Segment>,
     /// Where they lie in it, in the order of their offsets.
     pub entries: Vec<Entry>,
+}
+
+/// What segments take up, on disk and in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of frames that are not in the object store.
+    pub staged_bytes: u64,
+    /// Bytes of frames that are.
+    pub cached_bytes: u64,
+    /// Batches in the indexes, of both kinds: some 32 bytes of memory each.
+    pub entries: u64,
 }
 
 /// The segments on this broker's disk, in the order they were written.
@@ -37,10 +48,22 @@ impl Catalog {
         self.segments.read().values().cloned().collect()
     }
 
-    /// Bytes of frames in all of them.
+    /// Those that are not in the object store, oldest first.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.segments.read().values().map(|segment| segment.len()).sum()
+    pub fn staged(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().values().filter(|segment| !segment.is_uploaded()).cloned().collect()
+    }
+
+    /// What all of them take up.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for segment in self.segments.read().values() {
+            let bytes = if segment.is_uploaded() { &mut usage.cached_bytes } else { &mut usage.staged_bytes };
+            *bytes += segment.len();
+            usage.entries += segment.entries();
+        }
+        usage
     }
 
     /// Bytes of one partition's batches in all of them.
@@ -49,11 +72,21 @@ impl Catalog {
         self.segments.read().values().map(|segment| segment.bytes_of(topic_partition)).sum()
     }
 
-    /// Forgets a segment and deletes its file. Who reads it now reads on undisturbed.
+    /// The oldest of those that are in the object store too.
+    #[must_use]
+    pub fn oldest_uploaded(&self) -> Option<Arc<Segment>> {
+        self.segments.read().values().find(|segment| segment.is_uploaded()).cloned()
+    }
+
+    /// Forgets a segment that is uploaded, and deletes its file. Who reads it now reads on undisturbed. Blocks.
     ///
     /// # Errors
     /// When the file cannot be deleted; the segment is forgotten all the same.
+    ///
+    /// # Panics
+    /// When it is not uploaded (J1): its bytes may be the only copy.
     pub fn delete(&self, segment: &Segment) -> io::Result<()> {
+        assert!(segment.is_uploaded(), "J1: {} is deleted before it is uploaded", segment.path().display());
         self.segments.write().remove(&(segment.journal(), segment.first()));
         std::fs::remove_file(segment.path())
     }

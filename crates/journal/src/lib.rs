@@ -30,9 +30,11 @@ mod tests;
 mod tracker;
 mod writer;
 
-pub use catalog::{Catalog, Located};
+pub use catalog::{Catalog, Located, Usage};
 pub use frame::{FRAME_HEADER_LEN, FrameError};
-pub use recover::{RecoverError, Recovered, TornTail, create_folder, disk_space, folder, recover, remove};
+pub use recover::{
+    RecoverError, Recovered, TornTail, create_folder, disk_space, folder, folders, keep_aside, recover, remove,
+};
 pub use segment::{Entry, ReadError, Segment};
 pub use tracker::Tracker;
 pub use writer::{AppendError, Committed, Options, Stats, Writer};

@@ -4,7 +4,7 @@
 //! A journal is never appended to again: the next incarnation opens a new one.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +64,36 @@ pub fn folder(staging: &Path, journal: JournalId) -> PathBuf {
     staging.join("journals").join(format!("{:016x}", journal.0))
 }
 
+/// The journals that have a folder here, in order.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn folders(staging: &Path) -> io::Result<Vec<JournalId>> {
+    let entries = match std::fs::read_dir(staging.join("journals")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let id = name.to_str().filter(|name| name.len() == 16).and_then(|name| u64::from_str_radix(name, 16).ok());
+        ids.extend(id.map(JournalId));
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Renames the folder of a journal that was given up, so that a person can look at it and nobody takes it for a journal.
+/// Returns where it is now.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn keep_aside(staging: &Path, journal: JournalId) -> io::Result<PathBuf> {
+    let aside = folder(staging, journal).with_extension("given-up");
+    std::fs::rename(folder(staging, journal), &aside)?;
+    Ok(aside)
+}
+
 /// Makes a journal's folder and its marker, durably.
 ///
 /// # Errors
@@ -103,7 +133,8 @@ pub fn remove(staging: &Path, journal: JournalId) -> io::Result<()> {
 }
 
 /// Reads what a journal holds from `uploaded` on; older segments are deleted. `visit` sees every batch that is not
-/// uploaded yet, in the order of the appends. Blocks on the disk.
+/// uploaded yet, in the order of the appends. Where the journal is sealed, `end` is its end: nothing behind it is looked
+/// at, and what was cut off there goes (R2), so that the next start need not read it again. Blocks on the disk.
 ///
 /// # Errors
 /// [`RecoverError`]; nothing was changed that a second try would miss.
@@ -111,6 +142,7 @@ pub fn recover(
     staging: &Path,
     journal: JournalId,
     uploaded: Position,
+    end: Option<Position>,
     visit: &mut dyn FnMut(TopicPartition, &Batch),
 ) -> Result<Recovered, RecoverError> {
     let folder = folder(staging, journal);
@@ -124,6 +156,9 @@ pub fn recover(
         let next_first = paths.get(index + 1).map(|(first, _)| *first);
         if next_first.is_some_and(|next| next <= uploaded) {
             std::fs::remove_file(path).map_err(io)?;
+            continue;
+        }
+        if end.is_some_and(|end| *first >= end) {
             continue;
         }
         if recovered.torn.is_some() {
@@ -148,7 +183,7 @@ pub fn recover(
             }
             Err(error) => return Err(error.into()),
         };
-        recovered.torn = scan(&segment, uploaded, visit).map_err(io)?;
+        recovered.torn = scan(&segment, uploaded, end, visit).map_err(io)?;
         // Bytes that could not be read stay where they are, for a person to look at.
         segment.seal(recovered.torn.is_none()).map_err(io)?;
         if segment.end() <= uploaded {
@@ -161,13 +196,16 @@ pub fn recover(
     Ok(recovered)
 }
 
-/// Indexes all frames of a segment; returns where and why the readable ones end, if not at the end of the file.
+/// Indexes all frames of a segment, up to `end`; returns where and why the readable ones end, if not at the end of the file.
 fn scan(
     segment: &Segment,
     uploaded: Position,
+    end: Option<Position>,
     visit: &mut dyn FnMut(TopicPartition, &Batch),
 ) -> io::Result<Option<TornTail>> {
-    let bytes = std::fs::read(segment.path())?;
+    let frames_len = end.map_or(u64::MAX - SEGMENT_HEADER_LEN, |end| end.0 - segment.first().0);
+    let mut bytes = Vec::new();
+    segment.file().take(SEGMENT_HEADER_LEN + frames_len).read_to_end(&mut bytes)?;
     let mut bytes = bytes::Bytes::from(bytes);
     bytes.advance(usize::try_from(SEGMENT_HEADER_LEN).expect("a small constant").min(bytes.len()));
     let mut position = segment.first();

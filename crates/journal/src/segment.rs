@@ -99,6 +99,8 @@ pub struct Segment {
     /// Everything from `first` to here is durable and indexed.
     end: AtomicU64,
     sealed: AtomicBool,
+    uploaded: AtomicBool,
+    entries: AtomicU64,
     index: RwLock<HashMap<TopicPartition, Vec<Entry>>>,
 }
 
@@ -142,6 +144,8 @@ impl Segment {
             file,
             end: AtomicU64::new(first.0),
             sealed: AtomicBool::new(false),
+            uploaded: AtomicBool::new(false),
+            entries: AtomicU64::new(0),
             index: RwLock::default(),
         }
     }
@@ -182,6 +186,23 @@ impl Segment {
         self.sealed.load(Ordering::Acquire)
     }
 
+    /// Whether all of it is in committed objects, and this is one more copy.
+    #[must_use]
+    pub fn is_uploaded(&self) -> bool {
+        self.uploaded.load(Ordering::Acquire)
+    }
+
+    /// All of it is in committed objects.
+    pub fn mark_uploaded(&self) {
+        self.uploaded.store(true, Ordering::Release);
+    }
+
+    /// Batches in its index.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Acquire)
+    }
+
     /// Its file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -202,6 +223,7 @@ impl Segment {
             let entries = index.entry(topic_partition).or_default();
             debug_assert!(entries.last().is_none_or(|last| last.next_offset <= entry.base_offset));
             entries.push(Entry { at, len, ..entry });
+            self.entries.fetch_add(1, Ordering::AcqRel);
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use records::{Batch, Builder, Codec, JournalId, LeaderEpoch, Offset, Partition, Position, Timestamp, TopicPartition};
+use records::{
+    Batch, Builder, Codec, Headers, JournalId, LeaderEpoch, Offset, Partition, Position, Timestamp, TopicPartition,
+};
 
 use crate::segment::SEGMENT_HEADER_LEN;
 use crate::{
@@ -21,7 +23,7 @@ fn partition(number: i32) -> TopicPartition {
 
 fn batch(base_offset: i64, value: &[u8]) -> Batch {
     let mut builder = Builder::new(Codec::None);
-    builder.push(Timestamp(1000 + base_offset), None, Some(value), &[]).unwrap();
+    builder.push(Timestamp(1000 + base_offset), None, Some(value), &Headers::NONE).unwrap();
     let mut batch = builder.build();
     batch.assign(Offset(base_offset), LeaderEpoch(3));
     batch
@@ -91,8 +93,12 @@ impl Running {
 }
 
 fn recover(staging: &Path, uploaded: Position) -> (crate::Recovered, Vec<(i32, Offset)>) {
+    recover_up_to(staging, uploaded, None)
+}
+
+fn recover_up_to(staging: &Path, uploaded: Position, end: Option<Position>) -> (crate::Recovered, Vec<(i32, Offset)>) {
     let mut seen = Vec::new();
-    let recovered = crate::recover(staging, JOURNAL, uploaded, &mut |id, batch| {
+    let recovered = crate::recover(staging, JOURNAL, uploaded, end, &mut |id, batch| {
         seen.push((id.partition.0, batch.base_offset()));
     });
     (recovered.unwrap(), seen)
@@ -213,6 +219,13 @@ fn recovery_ends_at_a_torn_frame_and_keeps_what_is_before() {
     let (recovered, seen) = recover(staging.path(), Position(0));
     assert_eq!((recovered.end, seen.len()), (end, 10));
     assert_eq!(recovered.torn.unwrap().position, end);
+    // Once its end is written down, what lies behind it goes, and is not read again.
+    let (recovered, seen) = recover_up_to(staging.path(), Position(0), Some(end));
+    assert_eq!((recovered.end, seen.len()), (end, 10));
+    assert!(recovered.torn.is_none());
+    assert_eq!(std::fs::metadata(segment.path()).unwrap().len(), SEGMENT_HEADER_LEN + end.0);
+    let (recovered, _) = recover_up_to(staging.path(), Position(0), Some(Position(end.0 + 1)));
+    assert_eq!(recovered.end, end, "shorter than it should be: its owner sees that");
 }
 
 #[test]
@@ -237,7 +250,7 @@ fn a_wiped_disk_is_not_an_empty_journal() {
     running.writer.close();
     std::fs::remove_dir_all(crate::folder(staging.path(), JOURNAL)).unwrap();
     std::fs::create_dir(crate::folder(staging.path(), JOURNAL)).unwrap();
-    let lost = crate::recover(staging.path(), JOURNAL, Position(0), &mut |_, _| {});
+    let lost = crate::recover(staging.path(), JOURNAL, Position(0), None, &mut |_, _| {});
     assert!(matches!(lost, Err(RecoverError::Lost(_))), "J4: {lost:?}");
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) staged: AtomicU64,
     /// Woken when a segment is sealed.
     pub(crate) sealed: Notify,
+    /// Woken when the staging disk may have less room than it should.
+    pub(crate) crowded: Notify,
     /// When the newest append of each sealed segment was committed, by the segment's first position. The uploader takes
     /// entries out.
     pub(crate) newest: Mutex<HashMap<Position, Timestamp>>,
@@ -59,6 +61,7 @@ impl Committed<Token> for Commits {
         tracing::debug!(journal = %segment.journal(), first = %segment.first(), bytes = segment.len(), "segment sealed");
         self.shared.newest.lock().insert(segment.first(), self.newest);
         self.shared.sealed.notify_one();
+        self.shared.crowded.notify_one();
     }
 
     fn synced(&mut self, stats: Stats) {

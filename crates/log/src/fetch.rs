@@ -11,6 +11,7 @@ use objects::{ExtentReader, Object};
 use records::{Batch, Offset};
 
 use crate::partition::Partition;
+use crate::room;
 use crate::store::Log;
 
 /// Why nothing was read.
@@ -107,8 +108,18 @@ impl Log {
         }
         let Some(mut located) = located else { return Ok(Vec::new()) };
         located.entries.retain(|entry| entry.next_offset <= up_to);
+        let segment = located.segment.clone();
         let read = tokio::task::spawn_blocking(move || located.segment.read(&located.entries));
-        let batches = read.await.map_err(|_| FetchError::Stopping)??;
+        let batches = match read.await.map_err(|_| FetchError::Stopping)? {
+            Ok(batches) => batches,
+            // There is another copy: this one is not asked again.
+            Err(error) if segment.is_uploaded() => {
+                tracing::warn!(%error, "a cached segment cannot be read: it is deleted, and the object store is read");
+                room::discard(&self.inner, &segment);
+                return self.read_object(partition, from, up_to, bytes_max).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
         metrics.read_disk_bytes.inc_by(sum(&batches));
         Ok(batches)
     }

@@ -19,6 +19,7 @@ mod metrics;
 mod partition;
 mod producers;
 mod recover;
+mod room;
 mod snapshot;
 mod store;
 mod tail;

@@ -24,6 +24,7 @@ pub(crate) struct Inner {
     sync_seconds: Histogram,
     journal_failed: Gauge,
     staged_bytes: Gauge,
+    cached_bytes: Gauge,
     pub(crate) uploads: Counter,
     pub(crate) uploaded_bytes: Counter,
     pub(crate) upload_retries: Counter,
@@ -43,6 +44,7 @@ impl Default for Metrics {
             sync_seconds: Histogram::new(SECONDS),
             journal_failed: Gauge::default(),
             staged_bytes: Gauge::default(),
+            cached_bytes: Gauge::default(),
             uploads: Counter::default(),
             uploaded_bytes: Counter::default(),
             upload_retries: Counter::default(),
@@ -64,7 +66,12 @@ impl Metrics {
         registry.register("weir_journal_syncs", "Group commits of the journal", m.syncs.clone());
         registry.register("weir_journal_sync_seconds", "Time to write and sync one group", m.sync_seconds.clone());
         registry.register("weir_journal_failed", "1 when the staging disk failed", m.journal_failed.clone());
-        registry.register("weir_staged_bytes", "Bytes on the staging disk", m.staged_bytes.clone());
+        registry.register("weir_staged_bytes", "Bytes on the staging disk and nowhere else", m.staged_bytes.clone());
+        registry.register(
+            "weir_staging_cached_bytes",
+            "Bytes on the staging disk that are uploaded",
+            m.cached_bytes.clone(),
+        );
         registry.register("weir_uploads", "Data objects uploaded", m.uploads.clone());
         registry.register("weir_uploaded_bytes", "Bytes of data objects uploaded", m.uploaded_bytes.clone());
         registry.register("weir_upload_retries", "Uploads tried again", m.upload_retries.clone());
@@ -88,6 +95,10 @@ impl Metrics {
 
     pub(crate) fn staged(&self, bytes: u64) {
         self.0.staged_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn cached(&self, bytes: u64) {
+        self.0.cached_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn journal_failed(&self) {

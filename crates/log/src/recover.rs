@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::producers::Producers;
 use crate::store::{Identity, Inner, Log, Options};
 use crate::tail::Ring;
-use crate::upload;
+use crate::{room, upload};
 
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,19 @@ pub enum OpenError {
         journal: JournalId,
         /// What is wrong.
         source: RecoverError,
+    },
+    /// The folder was written for another cluster, and may hold the only copy of its records.
+    #[error(
+        "the staging folder {path} belongs to {found}, and the object store holds cluster {cluster}: name the store that \
+         it belongs to, or another `staging.dir`; deleting the folder gives up what was not uploaded from it"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// The cluster of the object store.
+        cluster: uuid::Uuid,
     },
     /// The controller refused, or cannot be reached.
     #[error("the metadata: {0}")]
@@ -112,6 +125,7 @@ impl Log {
     pub async fn open(options: Options, identity: Identity, environment: Environment) -> Result<Self, OpenError> {
         let Environment { metadata, objects, cluster, reader, clock, random, metrics } = environment;
         let image = metadata.image();
+        belongs(&options.staging, &image)?;
         let mine = image.journals.values().filter(|journal| journal.owner == identity.broker);
         let mut ended = Vec::new();
         let mut found = Found::default();
@@ -138,7 +152,6 @@ impl Log {
         };
         let folder = journal::create_folder(&options.staging, journal_id)
             .map_err(|source| OpenError::Disk { path: options.staging.clone(), source })?;
-        let ids: Vec<_> = ended.iter().map(|one| one.journal.id).collect();
         for one in ended {
             seal(&metadata, one, journal_id, at).await?;
         }
@@ -146,10 +159,13 @@ impl Log {
         for segment in found.segments {
             catalog.add(segment);
         }
-        remove_drained(&options, &metadata.image(), &ids);
+        remove_drained(&options, &metadata.image(), |journal| {
+            journal == journal_id || catalog.segments().iter().any(|segment| segment.journal() == journal)
+        });
         let shared = Arc::new(Shared::default());
-        shared.staged.store(catalog.bytes(), Ordering::Release);
-        metrics.staged(catalog.bytes());
+        let staged = catalog.usage().staged_bytes;
+        shared.staged.store(staged, Ordering::Release);
+        metrics.staged(staged);
         let commits = Commits {
             ring: Ring::new(options.tail_bytes_max),
             shared: shared.clone(),
@@ -183,10 +199,12 @@ impl Log {
             partitions: parking_lot::RwLock::default(),
             recovered: parking_lot::Mutex::new(found.producers),
             shared,
-            trimmed: Notify::new(),
+            unstaged: Notify::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
+        log.inner.shared.crowded.notify_one();
+        log.inner.tasks.spawn(room::run(log.for_task()));
         log.inner.tasks.spawn(upload::run(log.for_task()));
         log.inner.tasks.spawn(follow(log.for_task()));
         Ok(log)
@@ -248,15 +266,54 @@ fn partitions_of(
         .filter(move |(_, state)| state.journal == journal)
 }
 
-/// The folders of journals that have nothing left to upload. Those of a journal that was given up stay, for a person to
-/// look at.
-pub(crate) fn remove_drained(options: &Options, image: &Image, ended: &[JournalId]) {
-    let drained = |id: &&JournalId| {
-        image.journals.get(id).is_some_and(|journal| journal.state == JournalState::Drained && journal.lost.is_none())
-    };
-    for journal in ended.iter().filter(drained) {
-        if let Err(error) = journal::remove(&options.staging, *journal) {
-            tracing::warn!(%error, %journal, "a drained journal's folder could not be deleted");
+/// Refuses a folder of another cluster; a folder that nobody wrote yet becomes this one's.
+fn belongs(staging: &Path, image: &Image) -> Result<(), OpenError> {
+    let disk = |source| OpenError::Disk { path: staging.to_owned(), source };
+    let foreign = |found: String| OpenError::Foreign { path: staging.to_owned(), found, cluster: image.cluster_id };
+    let path = staging.join("cluster");
+    match std::fs::read_to_string(&path) {
+        Ok(found) if found.trim() == image.cluster_id.to_string() => {}
+        Ok(found) => return Err(foreign(format!("cluster {}", found.trim()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Written aside and renamed: a half-written name would be nobody's.
+            let new = staging.join("cluster.new");
+            let write = || {
+                std::fs::write(&new, format!("{}\n", image.cluster_id))?;
+                std::fs::File::open(&new)?.sync_all()?;
+                std::fs::rename(&new, &path)?;
+                std::fs::File::open(staging)?.sync_all()
+            };
+            write().map_err(disk)?;
+        }
+        Err(error) => return Err(disk(error)),
+    }
+    // The metadata may also be older than the folder: a bucket that was put back to what it once was.
+    let unknown = journal::folders(staging).map_err(disk)?.into_iter().find(|id| *id >= image.next_journal());
+    match unknown {
+        Some(journal) => Err(foreign(format!("metadata that know a journal {journal}"))),
+        None => Ok(()),
+    }
+}
+
+/// Deletes the folders of journals that have nothing left to upload and nothing in use. Those of a journal that was given
+/// up are put aside, for a person to look at.
+pub(crate) fn remove_drained(options: &Options, image: &Image, is_used: impl Fn(JournalId) -> bool) {
+    let staging = &options.staging;
+    let folders = journal::folders(staging).unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %staging.display(), "the staging folder cannot be listed");
+        Vec::new()
+    });
+    for id in folders.into_iter().filter(|id| !is_used(*id)) {
+        // What the metadata knew and forgot was drained.
+        let done = match image.journals.get(&id) {
+            Some(journal) if journal.state != JournalState::Drained => Ok(()),
+            Some(journal) if journal.lost.is_some() => journal::keep_aside(staging, id).map(|path| {
+                tracing::warn!(journal = %id, path = %path.display(), "what is left of a journal that was given up is kept");
+            }),
+            _ => journal::remove(staging, id),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, journal = %id, "a drained journal's folder could not be deleted");
         }
     }
 }
@@ -278,9 +335,13 @@ async fn scan(
     metrics: &Metrics,
 ) -> Result<Option<Held>, OpenError> {
     let (staging, id, uploaded, now) = (options.staging.clone(), journal.id, journal.uploaded, clock.now());
+    let sealed_end = match journal.state {
+        JournalState::Sealed { end } => Some(end),
+        _ => None,
+    };
     let scan = move || {
         let (mut ends, mut producers) = (HashMap::new(), HashMap::<TopicPartition, Producers>::new());
-        let recovered = journal::recover(&staging, id, uploaded, &mut |topic_partition, batch| {
+        let recovered = journal::recover(&staging, id, uploaded, sealed_end, &mut |topic_partition, batch| {
             ends.insert(topic_partition, batch.next_offset());
             producers.entry(topic_partition).or_default().applied(batch, now);
         });
@@ -309,8 +370,12 @@ async fn scan(
                     assert!(recovered.end <= end, "R2: journal {id} ended at {end} and holds {}", recovered.end);
                     end
                 }
-                // Durable when an object was committed; or below a segment that was begun later.
-                _ => journal.last_commit.durable_seen.max(behind.unwrap_or_default()),
+                // Durable when an object was committed, or when it was closed; or below a segment that was begun later.
+                _ => journal
+                    .last_commit
+                    .durable_seen
+                    .max(behind.unwrap_or_default())
+                    .max(journal.closed.unwrap_or_default()),
             };
             let known_end = Some(known_end).filter(|end| *end > recovered.end);
             if let Some(known_end) = known_end {
@@ -330,6 +395,10 @@ async fn scan(
                 }
             }
             Ok(Some(Held { end: recovered.end, ends, known_end }))
+        }
+        Err(RecoverError::Lost(_)) if journal.closed == Some(uploaded) => {
+            tracing::info!(journal = %id, "the staging disk is a new one; everything of the journal before was uploaded");
+            Ok(Some(Held { end: uploaded, ends: HashMap::new(), known_end: None }))
         }
         Err(RecoverError::Lost(_)) => {
             report_loss(journal, image, metrics);
@@ -359,7 +428,7 @@ fn report_loss(journal: &metadata::Journal, image: &Image, metrics: &Metrics) {
     let last = &journal.last_commit;
     tracing::warn!(
         journal = %journal.id, incarnation = %journal.incarnation, partitions = affected, uploaded_bytes = %journal.uploaded,
-        lost_bytes_at_least = last.durable_seen.0.saturating_sub(journal.uploaded.0), lost_after_unix_ms = %last.newest_append.max(journal.opened_at),
+        lost_bytes_at_least = last.durable_seen.max(journal.closed.unwrap_or_default()).0.saturating_sub(journal.uploaded.0), lost_after_unix_ms = %last.newest_append.max(journal.opened_at),
         "the staging disk was lost: appends after this time that were not uploaded are gone; \
          partitions go on at offsets that were never used"
     );

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use journal::{Catalog, Writer};
+use metadata::Command;
 use parking_lot::RwLock;
 use records::{Batch, BrokerId, Clock, Incarnation, JournalId, Random, Timestamp, TopicPartition};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -67,6 +68,9 @@ pub enum PartitionError {
 /// memory whole. Copying these costs less than their journal entry does.
 const COPIED_BELOW_BYTES: usize = 16 << 10;
 
+/// How long a log that closes tries to write down where its journal ended, at least.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The log of one broker. A clone is the same log; when the last one goes without [`Log::close`], its tasks end and
 /// nothing more is uploaded.
 #[derive(Clone)]
@@ -96,8 +100,8 @@ pub(crate) struct Inner {
     pub(crate) inflight: Arc<Semaphore>,
     /// What the journal's thread tells.
     pub(crate) shared: Arc<Shared>,
-    /// Woken when the staging disk has more room.
-    pub(crate) trimmed: Notify,
+    /// Woken when less is on the staging disk and nowhere else.
+    pub(crate) unstaged: Notify,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -174,11 +178,11 @@ impl Log {
         let bytes = u32::try_from(bytes.min(inner.options.inflight_bytes_max)).map_err(|_| AppendError::Busy)?;
         let room = async {
             loop {
-                let trimmed = inner.trimmed.notified();
+                let unstaged = inner.unstaged.notified();
                 if self.staged_bytes() < inner.options.staging_bytes_max {
                     break;
                 }
-                trimmed.await;
+                unstaged.await;
             }
             inner.inflight.clone().acquire_many_owned(bytes).await
         };
@@ -241,7 +245,7 @@ impl Log {
         self.inner.journal.is_open() && !self.inner.shared.failed.is_cancelled()
     }
 
-    /// Bytes on the staging disk.
+    /// Bytes on the staging disk and not in the object store.
     #[must_use]
     pub fn staged_bytes(&self) -> u64 {
         self.inner.shared.staged.load(Ordering::Acquire)
@@ -327,20 +331,31 @@ impl Log {
         }
         let uploaded = async {
             loop {
-                let trimmed = inner.trimmed.notified();
-                if inner.catalog.bytes() == 0 {
+                let unstaged = inner.unstaged.notified();
+                if inner.catalog.usage().staged_bytes == 0 {
                     break;
                 }
-                trimmed.await;
+                unstaged.await;
             }
         };
-        let _ = tokio::time::timeout(deadline, uploaded).await;
+        let deadline = tokio::time::Instant::now() + deadline;
+        let _ = tokio::time::timeout_at(deadline, uploaded).await;
+        if !inner.shared.failed.is_cancelled() {
+            let close = Command::CloseJournal { journal: inner.journal_id, end: inner.journal.committed() };
+            // Also with a deadline of nothing: it is one small write.
+            let deadline = deadline.max(tokio::time::Instant::now() + CLOSE_TIMEOUT);
+            match tokio::time::timeout_at(deadline, inner.metadata.submit(close)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "that the journal is closed could not be written down"),
+                Err(_) => tracing::warn!("that the journal is closed could not be written down in time"),
+            }
+        }
         inner.stop.cancel();
         inner.tasks.close();
         inner.tasks.wait().await;
         for partition in inner.partitions.write().drain() {
             partition.1.close();
         }
-        inner.catalog.bytes()
+        inner.catalog.usage().staged_bytes
     }
 }

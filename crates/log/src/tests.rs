@@ -6,4 +6,5 @@ mod model;
 mod producers;
 mod reading;
 mod recovery;
+mod room;
 mod uploading;

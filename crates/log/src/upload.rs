@@ -1,5 +1,5 @@
-//! Sealed segments become data objects: read, sort by partition, PUT, commit the extents, move the frontier, delete the
-//! segment. In the order of the journal, one after another.
+//! Sealed segments become data objects: read, sort by partition, PUT, commit the extents, move the frontier; from then on
+//! the segment is a cache (`room.rs`). In the order of the journal, one after another.
 //!
 //! Uploading twice is harmless (O3): a commit names the frontier it starts from, and one that does not match is refused.
 //! Nothing but a stop ends the uploader: a store that is slow, throttling or away only delays it.
@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use journal::Segment;
@@ -19,6 +18,7 @@ use records::{Batch, JournalId, Position, Timestamp, TopicPartition};
 
 use crate::fetch::FetchError;
 use crate::producers::Producers;
+use crate::room;
 use crate::snapshot::{self, SnapshotRef};
 use crate::store::{Inner, Log};
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(log: Log) {
     let inner = log.inner.clone();
     let mut uploader = Uploader { log, producers: HashMap::new() };
     loop {
-        let oldest = inner.catalog.segments().into_iter().next().filter(|segment| segment.is_sealed());
+        let oldest = inner.catalog.staged().into_iter().next().filter(|segment| segment.is_sealed());
         let work = async {
             match oldest {
                 Some(segment) => uploader.upload_until_done(&segment).await,
@@ -148,9 +148,9 @@ impl Uploader {
             None => self.producers.clear(),
         }
         self.give_up_rest(segment).await?;
-        // The frontier moves before the segment goes, so that a reader who misses it on disk finds it in the store.
+        // The frontier moves before the segment may go, so that a reader who misses it on disk finds it in the store.
         self.log.follow();
-        trim(&inner, segment);
+        room::uploaded(&inner, segment);
         Ok(())
     }
 
@@ -158,11 +158,11 @@ impl Uploader {
     fn advance(&mut self, producers: HashMap<TopicPartition, Producers>) {
         let inner = &self.log.inner;
         let idle = idle_before(inner);
-        for id in producers.keys() {
-            let partition = inner.partitions.read().get(id).cloned();
-            if let Some(partition) = partition {
-                partition.expire_producers(idle);
-            }
+        for partition in self.log.open_partitions() {
+            partition.expire_producers(idle);
+        }
+        for remembered in self.producers.values_mut() {
+            remembered.expire(idle, inner.options.producers_max);
         }
         self.producers.extend(producers);
         let image = inner.metadata.image();
@@ -175,7 +175,7 @@ impl Uploader {
         let inner = &self.log.inner;
         let journal = segment.journal();
         let is_last =
-            inner.catalog.segments().iter().all(|other| other.journal() != journal || other.end() <= segment.end());
+            inner.catalog.staged().iter().all(|other| other.journal() != journal || other.end() <= segment.end());
         let image = inner.metadata.image();
         let state = image.journals.get(&journal).map(|journal| journal.state);
         if is_last
@@ -252,23 +252,4 @@ async fn by_partition(
         }
     }
     Ok(sorted)
-}
-
-/// The segment is in the object store: it leaves the disk.
-fn trim(inner: &Inner, segment: &Segment) {
-    let journal = segment.journal();
-    if journal == inner.journal_id {
-        inner.journal.uploaded(segment.end());
-    }
-    if let Err(error) = inner.catalog.delete(segment) {
-        tracing::warn!(%error, path = %segment.path().display(), "an uploaded segment could not be deleted");
-    }
-    let staged = inner.shared.staged.fetch_sub(segment.len(), Ordering::AcqRel) - segment.len();
-    inner.metrics.staged(staged);
-    if journal == inner.journal_id {
-        inner.journal.trimmed(segment.end());
-    } else if inner.catalog.segments().iter().all(|other| other.journal() != journal) {
-        crate::recover::remove_drained(&inner.options, &inner.metadata.image(), &[journal]);
-    }
-    inner.trimmed.notify_waiters();
 }

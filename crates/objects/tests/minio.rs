@@ -15,7 +15,8 @@ use objects::format::{ExtentSource, Footer, ObjectBuilder};
 use objects::preflight::{self, PreflightError};
 use objects::{ExtentReader, Object, Path, ReadAhead, Reader, Store, keys};
 use records::{
-    Builder, Codec, JournalId, LeaderEpoch, Offset, Partition, Position, Random, Timestamp, TopicId, TopicPartition,
+    Builder, Codec, Headers, JournalId, LeaderEpoch, Offset, Partition, Position, Random, Timestamp, TopicId,
+    TopicPartition,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +89,7 @@ async fn an_object_goes_up_and_comes_back() {
     let batches: Vec<_> = (0..200_u8)
         .map(|number| {
             let mut builder = Builder::new(Codec::None);
-            builder.push(Timestamp(i64::from(number)), None, Some(&vec![number; 50_000]), &[]).unwrap();
+            builder.push(Timestamp(i64::from(number)), None, Some(&vec![number; 50_000]), &Headers::NONE).unwrap();
             let mut batch = builder.build();
             batch.assign(next, LeaderEpoch(1));
             next = batch.next_offset();

@@ -6,7 +6,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::header::{Attributes, HEADER_LEN, Header, MAGIC};
-use crate::record::RecordHeader;
+use crate::headers::{Headers, RecordHeader};
 use crate::{
     Batch, Codec, ControlType, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TimestampType, varint,
 };
@@ -29,10 +29,10 @@ pub enum BuildError {
 /// Gathers records into one batch.
 ///
 /// ```
-/// use records::{Builder, Codec, Timestamp};
+/// use records::{Builder, Codec, Headers, Timestamp};
 ///
 /// let mut builder = Builder::new(Codec::Lz4);
-/// builder.push(Timestamp(1_700_000_000_000), Some(b"key"), Some(b"value"), &[])?;
+/// builder.push(Timestamp(1_700_000_000_000), Some(b"key"), Some(b"value"), &Headers::NONE)?;
 /// let batch = builder.build();
 /// assert_eq!(batch.header().record_count, 1);
 /// batch.check_produced(1 << 20).expect("a broker takes it");
@@ -105,19 +105,17 @@ impl Builder {
         timestamp: Timestamp,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &[RecordHeader],
+        headers: &Headers,
     ) -> Result<(), BuildError> {
         let base = if self.record_count == 0 { timestamp } else { self.base_timestamp };
         let delta = timestamp.0.checked_sub(base.0).ok_or(BuildError::Timestamp)?;
-        let headers_len: usize =
-            headers.iter().map(|(name, value)| bytes_len(Some(name)) + bytes_len(value.as_deref())).sum();
         let len = 1
             + varint::len(delta)
             + varint::len(i64::from(self.record_count))
             + bytes_len(key)
             + bytes_len(value)
             + varint::len(len_i64(headers.len()))
-            + headers_len;
+            + headers.bytes().len();
         if len + varint::LEN_MAX > PLAIN_MAX - self.plain.len() {
             return Err(BuildError::TooLarge);
         }
@@ -127,13 +125,10 @@ impl Builder {
         out.put_i8(0);
         varint::put(out, delta);
         varint::put(out, i64::from(self.record_count));
-        put_bytes(out, key);
-        put_bytes(out, value);
+        varint::put_bytes(out, key);
+        varint::put_bytes(out, value);
         varint::put(out, len_i64(headers.len()));
-        for (name, value) in headers {
-            put_bytes(out, Some(name));
-            put_bytes(out, value.as_deref());
-        }
+        out.extend_from_slice(headers.bytes());
         self.base_timestamp = base;
         self.max_timestamp = if self.record_count == 0 { timestamp } else { self.max_timestamp.max(timestamp) };
         self.record_count += 1;
@@ -206,18 +201,8 @@ impl Builder {
         value[2..].copy_from_slice(&coordinator_epoch.to_be_bytes());
         let mut builder = Self::new(Codec::None).producer(producer_id, producer_epoch, -1).transactional();
         builder.attributes = builder.attributes.with_control(true);
-        builder.push(timestamp, Some(&key), Some(&value), &[]).expect("a first small record fits");
+        builder.push(timestamp, Some(&key), Some(&value), &Headers::NONE).expect("a first small record fits");
         builder.build()
-    }
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: Option<&[u8]>) {
-    match bytes {
-        None => varint::put(out, -1),
-        Some(bytes) => {
-            varint::put(out, len_i64(bytes.len()));
-            out.extend_from_slice(bytes);
-        }
     }
 }
 

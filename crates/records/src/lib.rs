@@ -12,6 +12,7 @@ mod builder;
 mod codec;
 mod environment;
 mod header;
+mod headers;
 mod ids;
 mod record;
 #[cfg(test)]
@@ -23,8 +24,9 @@ pub use builder::{BuildError, Builder};
 pub use codec::{Codec, CodecError};
 pub use environment::{Clock, Random};
 pub use header::{Attributes, HEADER_LEN, Header, TimestampType, UNSUMMED_LEN};
+pub use headers::{Headers, RecordHeader};
 pub use ids::{
     BrokerId, Incarnation, JournalId, LeaderEpoch, Offset, Partition, Position, ProducerEpoch, ProducerId, Timestamp,
     TopicId, TopicPartition,
 };
-pub use record::{ControlType, Record, RecordHeader, Records};
+pub use record::{ControlType, Record, Records};

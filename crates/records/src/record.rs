@@ -4,10 +4,8 @@
 use bytes::Bytes;
 
 use crate::header::{Header, TimestampType};
+use crate::headers::{self, Headers};
 use crate::{BatchError, Offset, Timestamp, varint};
-
-/// A header of a record: name and value. Names may repeat, and their order counts.
-pub type RecordHeader = (Bytes, Option<Bytes>);
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +19,7 @@ pub struct Record {
     /// The value; none is a tombstone in a compacted topic.
     pub value: Option<Bytes>,
     /// The headers.
-    pub headers: Vec<RecordHeader>,
+    pub headers: Headers,
 }
 
 /// What a control record says.
@@ -109,21 +107,7 @@ impl Records {
         };
         let key = fields.bytes().ok_or("a record's key")?;
         let value = fields.bytes().ok_or("a record's value")?;
-        let count = varint::get_i32(&mut fields.rest).ok_or("a record's header count")?;
-        let count = usize::try_from(count).map_err(|_| "a record's header count")?;
-        // A header takes two bytes at least: a count that cannot be true reserves nothing.
-        if count > fields.rest.len() / 2 {
-            return Err("a record's header count");
-        }
-        let mut headers = Vec::with_capacity(count);
-        for _ in 0..count {
-            let name = fields.bytes().flatten().ok_or("the name of a record's header")?;
-            let value = fields.bytes().ok_or("the value of a record's header")?;
-            headers.push((name, value));
-        }
-        if !fields.rest.is_empty() {
-            return Err("a record is longer than its fields");
-        }
+        let headers = Headers::read(all.slice_ref(fields.rest))?;
         Ok(Record { offset: self.base_offset.after(i64::from(delta)), timestamp, key, value, headers })
     }
 }
@@ -162,14 +146,6 @@ impl Fields<'_> {
     /// Length and bytes; length −1 is null. The outer `None` is damage.
     #[expect(clippy::option_option, reason = "damage and null are two things")]
     fn bytes(&mut self) -> Option<Option<Bytes>> {
-        match varint::get_i32(&mut self.rest)? {
-            -1 => Some(None),
-            len => {
-                let len = usize::try_from(len).ok()?;
-                let (field, rest) = self.rest.split_at_checked(len)?;
-                self.rest = rest;
-                Some(Some(self.all.slice_ref(field)))
-            }
-        }
+        Some(headers::field(&mut self.rest)?.map(|field| self.all.slice_ref(field)))
     }
 }

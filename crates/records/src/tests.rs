@@ -23,7 +23,7 @@ fn some_record() -> impl Strategy<Value = Record> {
         timestamp: Timestamp(timestamp),
         key,
         value,
-        headers,
+        headers: headers.into_iter().collect(),
     })
 }
 
@@ -38,7 +38,8 @@ fn build(codec: Codec, records: &[Record]) -> Batch {
         let before = builder.size_estimate();
         match builder.push(record.timestamp, key, value, &record.headers) {
             Ok(()) => {
-                let max = Builder::record_size_max(key, value, &record.headers);
+                let headers: Vec<_> = record.headers.iter().collect();
+                let max = Builder::record_size_max(key, value, &headers);
                 assert!(builder.size_estimate() - before <= max);
             }
             Err(error) => panic!("{error}"),
@@ -127,7 +128,7 @@ proptest! {
             let _ = collect(&batch);
         }
         let header = build(codec, &[Record {
-            offset: Offset(0), timestamp: Timestamp(0), key: None, value: None, headers: vec![],
+            offset: Offset(0), timestamp: Timestamp(0), key: None, value: None, headers: Headers::NONE,
         }]).header().clone();
         let _ = collect(&Batch::seal(header, input));
     }
@@ -190,8 +191,8 @@ fn the_ends_of_the_varint_range_are_read_and_longer_ones_refused() {
 
 fn one(codec: Codec) -> Batch {
     let mut builder = Builder::new(codec);
-    builder.push(Timestamp(5), Some(b"k"), Some(b"v"), &[]).unwrap();
-    builder.push(Timestamp(3), None, Some(b"w"), &[]).unwrap();
+    builder.push(Timestamp(5), Some(b"k"), Some(b"v"), &Headers::NONE).unwrap();
+    builder.push(Timestamp(3), None, Some(b"w"), &Headers::NONE).unwrap();
     builder.build()
 }
 
@@ -345,8 +346,8 @@ fn codecs_are_found_by_their_names() {
 #[test]
 fn a_record_too_far_in_time_leaves_the_batch_as_it_was() {
     let mut builder = Builder::new(Codec::None);
-    builder.push(Timestamp(i64::MAX), None, None, &[]).unwrap();
-    assert_eq!(builder.push(Timestamp(-2), None, None, &[]), Err(BuildError::Timestamp));
+    builder.push(Timestamp(i64::MAX), None, None, &Headers::NONE).unwrap();
+    assert_eq!(builder.push(Timestamp(-2), None, None, &Headers::NONE), Err(BuildError::Timestamp));
     assert_eq!(collect(&builder.build()).unwrap().len(), 1);
 }
 

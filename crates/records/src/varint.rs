@@ -1,6 +1,6 @@
 //! Signed numbers in as few bytes as they need: zigzag, then seven bits a byte, lowest first (as in Protocol Buffers).
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 
 /// Writes a number.
 pub(crate) fn put(out: &mut impl BufMut, value: i64) {
@@ -10,6 +10,17 @@ pub(crate) fn put(out: &mut impl BufMut, value: i64) {
         rest >>= 7;
     }
     out.put_u8((rest & 0x7f) as u8);
+}
+
+/// Writes a length and bytes; null is the length −1.
+pub(crate) fn put_bytes(out: &mut BytesMut, bytes: Option<&[u8]>) {
+    match bytes {
+        None => put(out, -1),
+        Some(bytes) => {
+            put(out, i64::try_from(bytes.len()).expect("a length is below 2^63"));
+            out.extend_from_slice(bytes);
+        }
+    }
 }
 
 /// The most bytes that [`put`] writes.

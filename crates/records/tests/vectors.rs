@@ -1,7 +1,7 @@
 //! Batches that another implementation wrote (see make_vectors.py) decode to the records that were put in.
 
 use bytes::Bytes;
-use records::{Batch, Builder, Codec, Offset, ProducerEpoch, ProducerId, Record, Timestamp, UNSUMMED_LEN};
+use records::{Batch, Builder, Codec, Headers, Offset, ProducerEpoch, ProducerId, Record, Timestamp, UNSUMMED_LEN};
 
 const BASE: i64 = 1_700_000_000_000;
 
@@ -29,7 +29,7 @@ fn record(offset: i64, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>)
         timestamp: Timestamp(timestamp),
         key: key.map(copy),
         value: value.map(copy),
-        headers: vec![],
+        headers: Headers::NONE,
     }
 }
 
@@ -43,13 +43,14 @@ fn expected() -> Vec<Record> {
         record(4, BASE, Some("schlüssel".as_bytes()), Some(&b"0123456789".repeat(200))),
         record(5, BASE, None, None),
     ];
-    records[3].headers = vec![
+    let several = [
         header("name", Some(Bytes::from_static(b"one"))),
         header("name", Some(Bytes::from_static(b"two"))),
         header("nothing", None),
         header("", Some(Bytes::new())),
     ];
-    records[4].headers = vec![header("übung", Some((0..=255).collect()))];
+    records[3].headers = several.into_iter().collect();
+    records[4].headers = [header("übung", Some((0..=255).collect()))].into_iter().collect();
     records
 }
 

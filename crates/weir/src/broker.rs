@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificates;
 use crate::config::{self, Authentication, Config, Protocol};
 use crate::environment::Environment;
 use crate::lag::{self, Lag};
@@ -31,6 +32,8 @@ use crate::offsets::{self, OffsetsPartition};
 
 /// How long an append waits for room before it is refused.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the metadata may take to close.
+const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a fetch waits, whatever it asks for.
 const FETCH_WAIT_MS_MAX: i32 = 60_000;
 /// Partitions of the topic that keeps consumers' offsets.
@@ -105,7 +108,7 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     let lag_metrics = lag::Metrics::default();
     lag_metrics.register(&mut registry);
 
-    let (listeners, mut addresses) = bind(&config, &front)?;
+    let Bound { listeners, mut addresses, certificates } = bind(&config, &front)?;
     let status = Arc::new(Status::default());
     let sources = http::Sources { health: health(&status), metrics: Arc::new(registry) };
     let mut http = Vec::new();
@@ -123,8 +126,19 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     }
     let (fail, failed) = watch::channel(None);
     let drain_timeout = Duration::from_millis(config.limits.drain_timeout_ms);
-    let boot =
-        Boot { config, environment, store, reader, listeners, status, api_metrics, log_metrics, lag_metrics, fail };
+    let boot = Boot {
+        config,
+        environment,
+        store,
+        reader,
+        listeners,
+        certificates,
+        status,
+        api_metrics,
+        log_metrics,
+        lag_metrics,
+        fail,
+    };
     let booting = Mutex::new(Some(tokio::spawn(boot.run())));
     Ok(Broker { addresses, http, booting, running: Mutex::default(), failed, drain_timeout })
 }
@@ -162,7 +176,10 @@ impl Broker {
             if left > 0 {
                 tracing::warn!(bytes = left, "left on the staging disk: uploaded after the next start");
             }
-            running.controller.close().await;
+            // A store that hangs does not hold up the end: what is not written down is found again at the next start.
+            if tokio::time::timeout(CONTROLLER_TIMEOUT, running.controller.close()).await.is_err() {
+                tracing::warn!("the metadata could not be closed in time");
+            }
         }
         for server in self.http {
             server.stop().await;
@@ -189,7 +206,8 @@ fn cache_options(cache: &config::Cache) -> objects::cache::Options {
     objects::cache::Options {
         chunk_bytes: u64::from(cache.chunk_bytes),
         capacity_bytes: cache.memory_bytes,
-        ..objects::cache::Options::default()
+        fetches_max: cache.fetches_max as usize,
+        prefetches_max: cache.prefetches_max as usize,
     }
 }
 
@@ -215,15 +233,26 @@ fn health(status: &Arc<Status>) -> Arc<http::Health> {
     })
 }
 
+/// The Kafka listeners, where they are, and the certificates that they use.
+#[derive(Default)]
+struct Bound {
+    listeners: Vec<Listener>,
+    addresses: Vec<Address>,
+    certificates: Vec<Arc<tls::Server>>,
+}
+
 /// Binds every Kafka listener, so that a taken port is reported before anything else is done.
-fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<(Vec<Listener>, Vec<Address>)> {
-    let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<Bound> {
+    let Bound { mut listeners, mut addresses, mut certificates } = Bound::default();
     for listener in config.listeners.iter().filter(|listener| listener.protocol != Protocol::Http) {
         let protocol = match (listener.protocol, listener.tls) {
             (Protocol::Quic, _) => kafka::Protocol::Quic(tls_server(config, listener.authentication)?),
             (_, true) => kafka::Protocol::Tls(tls_server(config, listener.authentication)?),
             (_, false) => kafka::Protocol::Tcp,
         };
+        if let kafka::Protocol::Quic(server) | kafka::Protocol::Tls(server) = &protocol {
+            certificates.push(server.clone());
+        }
         for address in listener.bind_addresses().with_context(|| format!("listener {}", listener.name))? {
             // What is told is known before the port is only where the port is given.
             let (host, port) = listener.advertised(SocketAddr::new(address.ip(), 0));
@@ -245,7 +274,7 @@ fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<(Vec<Listener>, V
             listeners.push(bound);
         }
     }
-    Ok((listeners, addresses))
+    Ok(Bound { listeners, addresses, certificates })
 }
 
 fn tls_server(config: &Config, authentication: Authentication) -> anyhow::Result<Arc<tls::Server>> {
@@ -269,6 +298,7 @@ struct Boot {
     store: objects::Store,
     reader: Reader,
     listeners: Vec<Listener>,
+    certificates: Vec<Arc<tls::Server>>,
     status: Arc<Status>,
     api_metrics: ApiMetrics,
     log_metrics: log::Metrics,
@@ -308,6 +338,8 @@ impl Boot {
         };
         let handler = Arc::new(Handler(Arc::new(Api::new(parts))));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let interval = Duration::from_millis(self.config.tls.reload_interval_ms);
+        tasks.spawn(certificates::watch(self.certificates, interval, stop.clone()));
         for listener in self.listeners {
             tasks.spawn(listener.run(handler.clone(), stop.clone()));
         }

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use log::{AppendError, FetchError, Log, Partition, PartitionError};
 use metadata::Command;
-use records::{Batch, Builder, Clock, Codec, Offset, TopicPartition};
+use records::{Batch, Builder, Clock, Codec, Headers, Offset, TopicPartition};
 
 /// The topic's name, which Kafka's tools know.
 pub(crate) const TOPIC: &str = "__consumer_offsets";
@@ -54,7 +54,7 @@ impl OffsetsPartition {
         let now = self.clock.now();
         let mut builder = Builder::new(Codec::None);
         for entry in entries {
-            builder.push(now, Some(&entry.key), entry.value.as_deref(), &[]).map_err(|error| {
+            builder.push(now, Some(&entry.key), entry.value.as_deref(), &Headers::NONE).map_err(|error| {
                 tracing::error!(%error, "a record of the coordinator does not fit into a batch");
                 StorageError::Unavailable
             })?;

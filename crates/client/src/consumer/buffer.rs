@@ -336,7 +336,7 @@ impl Slot {
                         timestamp: record.timestamp,
                         key: record.key,
                         value: record.value,
-                        headers: record.headers,
+                        headers: record.headers.iter().collect(),
                     });
                 }
                 Some(Err(source)) => {

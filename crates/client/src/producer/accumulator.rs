@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use records::{Builder, Codec, Timestamp};
+use records::{Builder, Codec, Headers, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
@@ -125,6 +125,7 @@ impl Accumulator {
         let count = topic.partitions.len();
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let size = Builder::record_size_max(key, value, &record.headers);
+        let headers: Headers = record.headers.iter().map(|(name, value)| (name, value.as_ref())).collect();
         let mut state = self.state.lock();
         if state.closed {
             return Err(Error::Closed("producer"));
@@ -156,7 +157,7 @@ impl Accumulator {
         let mut memory = Some(memory);
         if let Some(open) = &mut queue.open {
             let fits = open.builder.size_estimate() + size <= self.batch_bytes;
-            if fits && open.builder.push(timestamp, key, value, &record.headers).is_ok() {
+            if fits && open.builder.push(timestamp, key, value, &headers).is_ok() {
                 open.answers.push(answer);
                 open.memory.merge(memory.take().expect("it was not given away yet"));
                 return Ok(receiver);
@@ -164,7 +165,7 @@ impl Accumulator {
             queue.closed.extend(queue.open.take());
         }
         let mut builder = Builder::new(self.codec);
-        builder.push(timestamp, key, value, &record.headers).map_err(|error| Error::Config(error.to_string()))?;
+        builder.push(timestamp, key, value, &headers).map_err(|error| Error::Config(error.to_string()))?;
         let ticket = Ticket { accumulator: self.clone(), number: *next_ticket };
         *next_ticket += 1;
         self.outstanding.lock().tickets.insert(ticket.number);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::{Client, Consumer, ConsumerConfig, Error, Offset, OffsetSpec, Record, StartAt, Timestamp, TopicPartition};
-use records::{Batch, Builder, Codec, ControlType, LeaderEpoch, ProducerEpoch, ProducerId};
+use records::{Batch, Builder, Codec, ControlType, Headers, LeaderEpoch, ProducerEpoch, ProducerId};
 use tokio::time::{Instant, timeout};
 use wire::{ApiKey, ErrorCode};
 
@@ -14,7 +14,7 @@ use crate::client;
 fn batch(codec: Codec, values: impl IntoIterator<Item = i64>) -> Batch {
     let mut builder = Builder::new(codec);
     for value in values {
-        builder.push(Timestamp(1000 + value), None, Some(value.to_string().as_bytes()), &[]).unwrap();
+        builder.push(Timestamp(1000 + value), None, Some(value.to_string().as_bytes()), &Headers::NONE).unwrap();
     }
     builder.build()
 }
@@ -222,7 +222,7 @@ async fn paused_partitions_rest_and_go_on_where_they_were() {
 fn transactional(producer: i64, values: std::ops::Range<i64>) -> Batch {
     let mut builder = Builder::new(Codec::None).producer(ProducerId(producer), ProducerEpoch(0), 0).transactional();
     for value in values {
-        builder.push(Timestamp(value), None, Some(value.to_string().as_bytes()), &[]).unwrap();
+        builder.push(Timestamp(value), None, Some(value.to_string().as_bytes()), &Headers::NONE).unwrap();
     }
     builder.build()
 }

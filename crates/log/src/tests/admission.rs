@@ -26,7 +26,9 @@ async fn a_full_staging_disk_slows_then_refuses_and_resumes_after_the_upload() {
         taken += 1;
         assert!(taken < 100, "there is a bound");
         cluster
-            .until("the count follows", || cluster.log().staged_bytes() == cluster.log().inner.catalog.bytes())
+            .until("the count follows", || {
+                cluster.log().staged_bytes() == cluster.log().inner.catalog.usage().staged_bytes
+            })
             .await;
     };
     assert!(matches!(refused, AppendError::Busy));

@@ -19,13 +19,14 @@ use object_store::{
 };
 use objects::cache::Reader;
 use records::{
-    Batch, Builder, Clock, Codec, Offset, ProducerEpoch, ProducerId, Random, Timestamp, TopicId, TopicPartition,
+    Batch, Builder, Clock, Codec, Headers, Offset, ProducerEpoch, ProducerId, Random, Timestamp, TopicId,
+    TopicPartition,
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 pub(super) use crate::Options;
-use crate::{AppendError, Appended, Environment, Identity, Log, Metrics, Partition};
+use crate::{AppendError, Appended, Environment, Identity, Log, Metrics, OpenError, Partition};
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -249,6 +250,12 @@ impl Cluster {
     /// A new incarnation on the staging folder as it is.
     pub(super) async fn start(&mut self) {
         assert!(self.running.is_none(), "one at a time");
+        let staging = self.staging.path().to_owned();
+        self.running = Some(self.try_start_on(&staging).await.unwrap());
+    }
+
+    /// A new incarnation on any folder.
+    pub(super) async fn try_start_on(&self, staging: &FilePath) -> Result<Log, OpenError> {
         let at = self.clock.now();
         let register = Command::RegisterBroker { name: "b".into(), zone: String::new(), endpoints: Vec::new(), at };
         let Reply::Registered { broker, incarnation } = self.submit(register).await else { panic!("registered") };
@@ -262,8 +269,8 @@ impl Cluster {
             random: self.random.clone(),
             metrics: self.metrics.clone(),
         };
-        let options = Options { staging: self.staging.path().to_owned(), ..self.options.clone() };
-        self.running = Some(Log::open(options, Identity { broker, incarnation }, environment).await.unwrap());
+        let options = Options { staging: staging.to_owned(), ..self.options.clone() };
+        Log::open(options, Identity { broker, incarnation }, environment).await
     }
 
     /// Kills the process: its disk stays as it is in this moment, with whatever was being written.
@@ -272,6 +279,8 @@ impl Cluster {
         log.inner.stop.cancel();
         log.inner.tasks.close();
         within("its tasks end", log.inner.tasks.wait()).await;
+        // What it had handed to the controller is carried out, or never will be.
+        self.submit(Command::AllocateProducerIds { count: 1 }).await;
         let disk = TempDir::new().unwrap();
         copy(self.staging.path(), disk.path());
         // What the old process still does happens on a disk that nobody looks at any more.
@@ -282,6 +291,11 @@ impl Cluster {
     /// Kills the process, and its disk is gone.
     pub(super) async fn kill_and_lose_disk(&mut self) {
         self.kill().await;
+        self.lose_disk();
+    }
+
+    /// What lies on the staging disk is gone.
+    pub(super) fn lose_disk(&mut self) {
         self.staging = TempDir::new().unwrap();
     }
 
@@ -372,14 +386,25 @@ impl Cluster {
     }
 
     pub(super) async fn uploaded(&self) {
+        self.uploaded_and_kept().await;
+        crate::room::empty(&self.log().inner);
+    }
+
+    /// Seals what there is, and waits until it is uploaded; the disk keeps it while there is room.
+    pub(super) async fn upload_and_keep(&self) {
+        self.log().seal();
+        self.uploaded_and_kept().await;
+    }
+
+    async fn uploaded_and_kept(&self) {
         let inner = &self.log().inner;
         within("all is uploaded", async {
             loop {
-                let trimmed = inner.trimmed.notified();
-                if inner.catalog.bytes() == 0 {
+                let unstaged = inner.unstaged.notified();
+                if inner.catalog.usage().staged_bytes == 0 {
                     break;
                 }
-                trimmed.await;
+                unstaged.await;
             }
         })
         .await;
@@ -471,7 +496,7 @@ pub(super) fn of_producer(id: i64, epoch: i16, sequence: i32, values: &[&str]) -
 
 fn build(mut builder: Builder, values: &[&str], timestamp: Timestamp) -> Batch {
     for value in values {
-        builder.push(timestamp, None, Some(value.as_bytes()), &[]).unwrap();
+        builder.push(timestamp, None, Some(value.as_bytes()), &Headers::NONE).unwrap();
     }
     builder.build()
 }

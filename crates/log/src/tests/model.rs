@@ -198,7 +198,7 @@ impl World {
             }
         }
         let log = self.cluster.log();
-        self.cluster.until("the count follows", || log.staged_bytes() == log.inner.catalog.bytes()).await;
+        self.cluster.until("the count follows", || log.staged_bytes() == log.inner.catalog.usage().staged_bytes).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use metadata::Command;
-use records::{Batch, Builder, Codec, Offset, Timestamp};
+use records::{Batch, Builder, Codec, Headers, Offset, Timestamp};
 
 use super::cluster::{Cluster, Options, Puts, batch, batch_at, bytes_of, options, within};
 use crate::{FetchError, Found, Waiter};
@@ -165,7 +165,7 @@ async fn records_are_found_by_time_in_every_tier_and_after_deletions() {
         for three in times.chunks(3) {
             let mut builder = Builder::new(codec);
             for time in three {
-                builder.push(Timestamp(*time), None, Some(b"v"), &[]).unwrap();
+                builder.push(Timestamp(*time), None, Some(b"v"), &Headers::NONE).unwrap();
             }
             let base = cluster.append(t, builder.build()).await;
             if base.0 == 3 {

@@ -230,6 +230,81 @@ async fn a_clean_close_leaves_nothing_on_the_disk_and_refuses_what_comes_later()
 }
 
 #[tokio::test]
+async fn a_disk_that_is_lost_after_a_clean_close_loses_nothing_and_skips_no_offset() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 2).await;
+    let mut all = cluster.append_values(t[0], &["a", "b"]).await;
+    cluster.close(super::cluster::DEADLINE).await;
+    cluster.lose_disk();
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 0);
+    all.extend(cluster.append_values(t[0], &["c"]).await);
+    assert_eq!(all[2].0, 2, "nothing is skipped");
+    assert_eq!(cluster.append_values(t[1], &["x"]).await[0].0, 0);
+    assert_eq!(cluster.read(t[0]).await, all);
+    cluster.upload().await;
+    assert_eq!(cluster.read(t[0]).await, all);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_lost_after_a_close_that_could_not_upload_is_a_loss() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    cluster.append_values(t, &["lost"]).await;
+    assert!(cluster.close(std::time::Duration::from_millis(50)).await > 0);
+    cluster.lose_disk();
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
+    assert_eq!(cluster.append_values(t, &["a"]).await[0].0, OFFSET_RESERVE, "no offset twice");
+}
+
+#[tokio::test]
+async fn a_closed_journal_that_is_cut_short_is_a_loss() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    let all = cluster.append_values(t, &["a", "b"]).await;
+    assert!(cluster.close(std::time::Duration::from_millis(50)).await > 0);
+    // Without the close, this could be a write that was cut off.
+    let [file] = &segment_files(cluster.staging())[..] else { panic!("one segment") };
+    let mut bytes = std::fs::read(file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
+    cluster.store.puts(Puts::Pass);
+    cluster.upload().await;
+    assert_eq!(cluster.read(t).await, all[..1]);
+}
+
+#[tokio::test]
+async fn a_folder_of_another_cluster_is_refused_and_left_as_it_is() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.append_values(t, &["a"]).await;
+    cluster.kill().await;
+    let files = segment_files(cluster.staging());
+    let name = cluster.staging().join("cluster");
+    let other = uuid::Uuid::from_u128(7).to_string();
+    let own = std::fs::read_to_string(&name).unwrap();
+    std::fs::write(&name, &other).unwrap();
+    let refused = cluster.try_start_on(cluster.staging()).await.err().unwrap().to_string();
+    assert!(refused.contains(&format!("belongs to cluster {other}")), "{refused}");
+    // Also where the metadata were put back to what they once were.
+    std::fs::write(&name, own).unwrap();
+    let journals = cluster.staging().join("journals");
+    std::fs::create_dir(journals.join("00000000000000ff")).unwrap();
+    let refused = cluster.try_start_on(cluster.staging()).await.err().unwrap().to_string();
+    assert!(refused.contains("know a journal 255"), "{refused}");
+    assert_eq!(segment_files(cluster.staging()), files);
+    std::fs::remove_dir(journals.join("00000000000000ff")).unwrap();
+    cluster.start().await;
+    assert_eq!(cluster.read(t).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_close_while_the_store_is_away_ends_in_time_and_keeps_the_rest_on_the_disk() {
     let mut cluster = Cluster::new(options()).await;
     let t = cluster.create("t", 1).await[0];

@@ -39,6 +39,7 @@ pub fn check(image: &Image, command: &Command) -> Checked {
             at: *at,
         }
         .check(image),
+        Command::CloseJournal { journal, end } => check_journals::close(image, *journal, *end),
         Command::AbandonJournal { journal, at } => check_journals::abandon(image, *journal, *at),
         Command::CommitObject { journal, from, to, object, extents, newest_append, durable_seen, at } => {
             check_journals::Commit {

@@ -66,6 +66,7 @@ pub(super) fn open(
         opened_at: at,
         sealed_at: None,
         last_commit: LastCommit { object: Uuid::nil(), at, newest_append: at, durable_seen: Position(0) },
+        closed: None,
         lost: None,
     })));
     Ok((Reply::JournalOpened { journal: id }, changes))
@@ -84,6 +85,23 @@ pub(super) fn recover(image: &Image, journal: JournalId, by: BrokerId) -> Checke
     let state = JournalState::Recovering { epoch, by };
     let changes = vec![Change::PutJournal(Arc::new(Journal { state, epoch, ..(**known).clone() }))];
     Ok((Reply::Recovering { epoch }, changes))
+}
+
+pub(super) fn close(image: &Image, journal: JournalId, end: Position) -> Checked {
+    let known = find(image, journal)?;
+    if known.closed == Some(end) {
+        return Ok((Reply::Done, Vec::new()));
+    }
+    match known.state {
+        JournalState::Open if known.closed.is_none() && end >= known.uploaded => {
+            let closed = Journal { closed: Some(end), ..(**known).clone() };
+            Ok((Reply::Done, vec![Change::PutJournal(Arc::new(closed))]))
+        }
+        JournalState::Open => invalid(format!("journal {journal} cannot be closed at {end}")),
+        JournalState::Recovering { epoch, .. } => Err(Refusal::StaleEpoch { journal, current: epoch }),
+        JournalState::Sealed { end } => Err(Refusal::JournalEnded { journal, end }),
+        JournalState::Drained => Err(Refusal::JournalEnded { journal, end: known.uploaded }),
+    }
 }
 
 /// See [`super::Command::SealJournal`].

@@ -107,6 +107,15 @@ pub enum Command {
         /// When.
         at: Timestamp,
     },
+    /// Says where an open journal ends that its owner closed: everything below is committed, nothing will be appended. It
+    /// stays open until it is sealed. When its disk is lost before that, it is known what was on it, and that nothing is
+    /// missing when all of it was uploaded. Answers [`Reply::Done`].
+    CloseJournal {
+        /// The journal.
+        journal: JournalId,
+        /// The position after its last byte.
+        end: Position,
+    },
     /// Gives up what a sealed journal has not uploaded, because the disks that held it are lost. The partitions' upload
     /// frontiers go on to where their next epochs begin. Answers [`Reply::Done`].
     AbandonJournal {

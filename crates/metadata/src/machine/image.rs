@@ -229,6 +229,8 @@ pub struct Journal {
     pub sealed_at: Option<Timestamp>,
     /// What its last committed object said; before the first one, a nil object and the time of the opening.
     pub last_commit: LastCommit,
+    /// Where its owner stopped, when it closed the journal before it was sealed.
+    pub closed: Option<Position>,
     /// Where it ended, when what lay between `uploaded` and there was lost.
     pub lost: Option<Position>,
 }
@@ -346,6 +348,12 @@ impl Image {
             configs.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
         configs
+    }
+
+    /// The id that the next journal will get: no journal of this cluster has it, or a higher one.
+    #[must_use]
+    pub fn next_journal(&self) -> JournalId {
+        self.counters.journal
     }
 
     /// Whether a journal is gone or drained: it holds nothing any more that is not in committed objects.

@@ -280,6 +280,7 @@ fn journal_row(journal: &Journal) -> stored::Journal {
             durable_seen: last.durable_seen.0,
         }),
         lost: journal.lost.map(|end| end.0),
+        closed: journal.closed.map(|end| end.0),
     }
 }
 
@@ -423,6 +424,7 @@ fn journal_of(key: &[u8], id: JournalId, row: stored::Journal) -> Result<Change,
             durable_seen: Position(last.durable_seen),
         },
         lost: row.lost.map(Position),
+        closed: row.closed.map(Position),
     })))
 }
 

@@ -48,7 +48,7 @@ pub struct Options {
     pub capacity_bytes: u64,
     /// How many GETs for waiting readers may run at once.
     pub fetches_max: usize,
-    /// How many GETs ahead of readers may run at once.
+    /// How many GETs ahead of readers may run at once; 0 reads nothing ahead.
     pub prefetches_max: usize,
 }
 
@@ -162,7 +162,7 @@ impl Reader {
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, options: Options) -> Self {
         assert!((1..=1 << 30).contains(&options.chunk_bytes), "a chunk has 1 byte to 1 GiB");
-        assert!(options.fetches_max > 0 && options.prefetches_max > 0, "a reader needs to fetch");
+        assert!(options.fetches_max > 0, "a reader needs to fetch");
         let stop = CancellationToken::new();
         let entry_bytes = options.chunk_bytes + u64::from(ENTRY_OVERHEAD_BYTES);
         let cache = Cache::builder()

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use proptest::prelude::*;
-use records::{Builder, Codec, JournalId, LeaderEpoch, Partition, Position, TopicId, TopicPartition};
+use records::{Builder, Codec, Headers, JournalId, LeaderEpoch, Partition, Position, TopicId, TopicPartition};
 use uuid::Uuid;
 
 use super::*;
@@ -20,8 +20,8 @@ struct Bench {
 
 fn batch(offset: Offset, len: usize, timestamp: i64) -> Batch {
     let mut builder = Builder::new(Codec::None);
-    builder.push(Timestamp(timestamp), None, Some(&vec![b'x'; len]), &[]).unwrap();
-    builder.push(Timestamp(timestamp - 1), Some(b"k"), None, &[]).unwrap();
+    builder.push(Timestamp(timestamp), None, Some(&vec![b'x'; len]), &Headers::NONE).unwrap();
+    builder.push(Timestamp(timestamp - 1), Some(b"k"), None, &Headers::NONE).unwrap();
     let mut batch = builder.build();
     batch.assign(offset, LeaderEpoch(3));
     batch

@@ -2,8 +2,8 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, path::Path};
 use proptest::prelude::*;
 use records::{
-    Batch, Builder, Codec, JournalId, LeaderEpoch, Offset, Partition, Position, ProducerId, Timestamp, TopicId,
-    TopicPartition,
+    Batch, Builder, Codec, Headers, JournalId, LeaderEpoch, Offset, Partition, Position, ProducerId, Timestamp,
+    TopicId, TopicPartition,
 };
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ fn batches(made: &Made, seed: u8) -> Vec<Batch> {
             let mut builder = Builder::new(Codec::None);
             for record in 0..records {
                 let value = if record == 0 { vec![fill; len] } else { Vec::new() };
-                builder.push(Timestamp(timestamp), None, Some(&value), &[]).unwrap();
+                builder.push(Timestamp(timestamp), None, Some(&value), &Headers::NONE).unwrap();
             }
             let mut batch = builder.build();
             batch.assign(next, LeaderEpoch(4));

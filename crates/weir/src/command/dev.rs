@@ -127,7 +127,7 @@ fn prepare(args: &DevArgs, data_dir: &Path, environment: &Environment) -> Result
         "version": 1,
         "broker": {"name": NAME},
         "store": {"url": store_url(args, data_dir)},
-        "staging": {"dir": data_dir.join(NAME).join("staging")},
+        "staging": {"dir": staging_dir(args, data_dir)?},
         "listeners": [
             listener("kafka", "kafka", port, false),
             listener("tls", "kafka", tls_port, true),
@@ -143,6 +143,22 @@ fn prepare(args: &DevArgs, data_dir: &Path, environment: &Environment) -> Result
     let text = write_config(&file, &base, &args.set)?;
     let loaded = parse(&file.display().to_string(), &text, &args.set)?;
     Ok(Prepared { config: loaded.config, file, ca: files.ca })
+}
+
+/// What was staged for a store in memory belongs to nothing once its process is gone: it has a folder of its own, which
+/// begins empty.
+fn staging_dir(args: &DevArgs, data_dir: &Path) -> anyhow::Result<PathBuf> {
+    let broker = data_dir.join(NAME);
+    if !args.store.as_deref().is_some_and(|url| url.starts_with("memory:")) {
+        return Ok(broker.join("staging"));
+    }
+    let staging = broker.join("staging-of-memory");
+    match std::fs::remove_dir_all(&staging) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot empty {}", staging.display()))
+        }
+        _ => Ok(staging),
+    }
 }
 
 fn store_url(args: &DevArgs, data_dir: &Path) -> String {

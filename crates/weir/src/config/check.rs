@@ -36,6 +36,10 @@ fn names(config: &Config, problems: &mut Problems) {
             problems.add(key, format!("is {name:?}, and may hold letters, digits, `.`, `_` and `-` only"));
         }
     }
+    if config.cluster.name.len() > objects::keys::CLUSTER_NAME_LEN_MAX || config.cluster.name == "preflight" {
+        let longest = objects::keys::CLUSTER_NAME_LEN_MAX;
+        problems.add("cluster.name", format!("may have up to {longest} characters, and is not `preflight`"));
+    }
     if config.broker.zone.as_deref() == Some("") {
         problems.add("broker.zone", "is empty; leave it out where there are no zones");
     }
