@@ -1,10 +1,12 @@
 //! Where things lie: the broker's binary, the client programs, the tools that set-up installed.
 
+use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 /// The broker: `WEIR_BIN`, else the one that cargo built beside this test.
 ///
@@ -63,20 +65,30 @@ const PORTS: u16 = 4;
 const FIRST_PORT: u16 = 20_000;
 const SLOTS: u16 = 3_000;
 
-/// The first of four free ports in a row on this machine, for TCP and UDP, never given twice by one process.
+/// The first of four free ports in a row on this machine, for TCP and UDP, never given twice while this process lives: a
+/// lock on a file keeps other test programs from them, which may look whether they are free at the same moment.
 ///
 /// # Errors
 /// All are taken.
 pub fn ports() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    /// Kept until the process ends.
+    static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let locks = std::env::temp_dir().join("weir-test-ports");
+    std::fs::create_dir_all(&locks)?;
     // Test programs that run at the same time start looking at different places.
     let start = u16::try_from(std::process::id() % u32::from(SLOTS)).expect("less than the number of slots");
     for _ in 0..SLOTS {
         let slot = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % SLOTS;
+        let lock = File::create(locks.join(slot.to_string()))?;
+        if lock.try_lock().is_err() {
+            continue;
+        }
         let first = FIRST_PORT + slot * PORTS;
         let free =
             |port| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
         if (first..first + PORTS).all(free) {
+            LOCKS.lock().map_err(|_| anyhow!("a test panicked while it took ports"))?.push(lock);
             return Ok(first);
         }
     }
