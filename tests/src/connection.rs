@@ -7,7 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes};
 use records::{Batch, Offset};
-use wire::{Call, ErrorCode, Message, RequestHeader, Rope, create_topics, fetch, init_producer_id, list_offsets};
+use wire::{
+    Call, ErrorCode, Message, RequestHeader, Rope, create_topics, fetch, init_producer_id, list_offsets, offset_commit,
+    offset_fetch,
+};
 
 use crate::clock::Deadline;
 
@@ -16,6 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const CREATE_TOPICS_VERSION: i16 = 5;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
 const FETCH_VERSION: i16 = 12;
+/// Of OffsetCommit and OffsetFetch.
+const OFFSETS_VERSION: i16 = 7;
 const LIST_OFFSETS_VERSION: i16 = 9;
 /// The special time that asks for the last offset in the object store.
 const LATEST_TIERED: i64 = -5;
@@ -155,6 +160,42 @@ impl Connection {
         let response: init_producer_id::Response = self.call(INIT_PRODUCER_ID_VERSION, &request)?;
         no_error(response.error_code).context("InitProducerId")?;
         Ok((response.producer_id, response.producer_epoch))
+    }
+
+    /// Commits a group's offset in partition 0 of a topic, as one who reads without a group's members.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn commit_offset(&mut self, group: &str, topic: &str, offset: i64) -> Result<()> {
+        let partition = offset_commit::OffsetCommitRequestPartition { committed_offset: offset, ..Default::default() };
+        let topic = offset_commit::OffsetCommitRequestTopic {
+            name: topic.into(),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = offset_commit::Request { group_id: group.into(), topics: vec![topic], ..Default::default() };
+        let response: offset_commit::Response = self.call(OFFSETS_VERSION, &request)?;
+        let partition = response.topics.first().and_then(|topic| topic.partitions.first());
+        no_error(partition.context("an answer without the partition")?.error_code).context("OffsetCommit")
+    }
+
+    /// What [`Connection::commit_offset`] committed last, −1 where there is nothing.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn committed_offset(&mut self, group: &str, topic: &str) -> Result<i64> {
+        let topic = offset_fetch::OffsetFetchRequestTopic {
+            name: topic.into(),
+            partition_indexes: vec![0],
+            ..Default::default()
+        };
+        let request = offset_fetch::Request { group_id: group.into(), topics: Some(vec![topic]), ..Default::default() };
+        let response: offset_fetch::Response = self.call(OFFSETS_VERSION, &request)?;
+        no_error(response.error_code).context("OffsetFetch")?;
+        let partition = response.topics.first().and_then(|topic| topic.partitions.first());
+        let partition = partition.context("an answer without the partition")?;
+        no_error(partition.error_code).context("OffsetFetch")?;
+        Ok(partition.committed_offset)
     }
 
     /// The last offset of a partition that lies in the object store, −1 where there is none.

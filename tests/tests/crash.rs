@@ -1,6 +1,6 @@
 //! A loaded broker is killed with -9 at random moments, again and again, with torn frames injected between: every
-//! acknowledged record is there once, at its offset, in its producer's order, and nothing of an idempotent producer is
-//! there twice.
+//! acknowledged record is there once, at its offset, in its producer's order, nothing of an idempotent producer is there
+//! twice, and the group's committed offset is the last that was acknowledged.
 //!
 //! `WEIR_CRASH_ROUNDS` sets the rounds (50), `WEIR_CRASH_SEED` repeats the random choices of a run that failed. (What
 //! the broker had reached when it was killed is not a choice, and differs.)
@@ -17,6 +17,7 @@ use weir_tests::load::{Load, Plan};
 use weir_tests::torn;
 
 const TOPIC: &str = "crash";
+const GROUP: &str = "crash-group";
 const PARTITIONS: u64 = 4;
 const IDEMPOTENT: u32 = 3;
 const PLAIN: u32 = 2;
@@ -54,6 +55,9 @@ fn crash(rounds: u32, dice: &mut Dice) -> Result<()> {
             Ok((load.answers() >= goal).then_some(()))
         })?;
         std::thread::sleep(Duration::from_micros(dice.of(0..20_000)));
+        // An offset that was acknowledged a moment before the end, as good as any record.
+        let committed = i64::from(round);
+        Connection::open(&address)?.commit_offset(GROUP, TOPIC, committed).with_context(|| format!("round {round}"))?;
         weir.kill()?;
         let mut injury = torn::inject(&weir.staging_dir(), dice)?;
         // Now and then it is killed again while it recovers.
@@ -64,6 +68,8 @@ fn crash(rounds: u32, dice: &mut Dice) -> Result<()> {
             injury = torn::inject(&weir.staging_dir(), dice)?;
         }
         weir.restart().with_context(|| format!("round {round}, after {injury:?}"))?;
+        let found = Connection::open(&address)?.committed_offset(GROUP, TOPIC)?;
+        ensure!(found == committed, "round {round}: offset {committed} was committed, and {found} is there");
         if round % CHECK_EVERY == 0 || round == rounds {
             promised.extend(load.take_acknowledged());
             history.read_on(&mut Connection::open(&address)?).with_context(|| format!("round {round}"))?;

@@ -36,6 +36,17 @@ pub(crate) fn config(url: &str) -> ClientConfig {
     }
 }
 
+/// What the tests of [`real`] run against: how to connect, whether it is a real cluster, and what ends with the test.
+pub(crate) async fn start() -> (ClientConfig, bool, Box<dyn std::any::Any + Send>) {
+    match std::env::var("WEIR_CLIENT_TARGET") {
+        Ok(url) => (config(&url), true, Box::new(())),
+        Err(_) => {
+            let cluster = broker::Cluster::start().await;
+            (config(&cluster.url("kafka")), false, Box::new(cluster))
+        }
+    }
+}
+
 pub(crate) fn client(cluster: &broker::Cluster) -> Client {
     Client::new(config(&cluster.url("kafka"))).unwrap()
 }

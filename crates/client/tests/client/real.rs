@@ -1,4 +1,5 @@
-//! What every cluster must do: run against the small one here, and against the one that `WEIR_CLIENT_TARGET` names.
+//! What every cluster must do. Run against the small one here, against the one that `WEIR_CLIENT_TARGET` names, and by the
+//! end-to-end tests against a broker.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,27 +8,22 @@ use client::{
     Client, Codec, Consumer, ConsumerConfig, NewRecord, NewTopic, Offset, OffsetSpec, ProducerConfig, StartAt,
     Timestamp, TopicPartition,
 };
-use records::Clock as _;
 
-use crate::broker::Cluster;
-use crate::{WallClock, config};
+use super::start;
 
 struct Target {
     client: Client,
     /// Ends with the test.
-    _cluster: Option<Cluster>,
+    _cluster: Box<dyn std::any::Any + Send>,
     real: bool,
     topic: String,
 }
 
 async fn target(name: &str, partitions: i32) -> Target {
-    let url = std::env::var("WEIR_CLIENT_TARGET").ok();
-    let cluster = if url.is_none() { Some(Cluster::start().await) } else { None };
-    let real = url.is_some();
-    let url = url.unwrap_or_else(|| cluster.as_ref().expect("it was started").url("kafka"));
-    let client = Client::new(config(&url)).unwrap();
-    // A real cluster outlives the test.
-    let topic = format!("{name}-{}", WallClock.now());
+    let (config, real, cluster) = start().await;
+    // A real cluster may outlive the test.
+    let topic = format!("{name}-{}", config.clock.now());
+    let client = Client::new(config).unwrap();
     let created = client.admin().create_topic(&NewTopic::named(&topic).partitions(partitions)).await.unwrap();
     assert_eq!(created.partitions, partitions);
     Target { client, _cluster: cluster, real, topic }
