@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::clock::{Deadline, WallClock};
+use crate::minio::http_get;
 use crate::places;
 use crate::process::{Process, append};
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// The TLS listener asks clients for certificates.
     pub mutual_tls: bool,
+    /// The staging folder is a file system of its own, of so many bytes, that only the process sees and that ends with it.
+    pub staging_disk_bytes: Option<u64>,
 }
 
 /// A broker.
@@ -77,7 +80,15 @@ impl Weir {
     /// # Errors
     /// It cannot be started.
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = Command::new(places::weir()?);
+        let mut command = match self.options.staging_disk_bytes {
+            None => Command::new(places::weir()?),
+            Some(bytes) => {
+                let mut command = Command::new("unshare");
+                let mount = format!("mkdir -p \"$0\" && mount -t tmpfs -o size={bytes} weir \"$0\" && exec \"$@\"");
+                command.args(["--mount", "sh", "-c", &mount]).arg(self.staging_dir()).arg(places::weir()?);
+                command
+            }
+        };
         command.arg("dev").arg("--data-dir").arg(self.data_dir()).args(["--output", "json"]);
         command.args(["--listen", &self.bootstrap(), "--http", &self.http()]);
         if let Some(store) = &self.options.store {
@@ -182,6 +193,43 @@ impl Weir {
     pub fn identity(&self) -> Result<(PathBuf, PathBuf)> {
         let files = tls::dev::ensure_client(&self.data_dir().join("tls"), "tester", &WallClock)?;
         Ok((files.certificate, files.key))
+    }
+
+    /// A path as the process sees it.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn inside(&self, path: &Path) -> Result<PathBuf> {
+        let process = &self.process.as_ref().context("the broker runs")?.process;
+        Ok(Path::new("/proc").join(process.pid().to_string()).join("root").join(path.strip_prefix("/")?))
+    }
+
+    /// Whether `/readyz` says that it can serve; the error is what it says else.
+    ///
+    /// # Errors
+    /// It is not ready.
+    pub fn ready(&self) -> Result<()> {
+        match http_get(&self.http(), "/readyz?verbose")? {
+            (200, _) => Ok(()),
+            (_, why) => bail!("{why}"),
+        }
+    }
+
+    /// The sum of a metric over its labels.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (_, text) = http_get(&self.http(), "/metrics")?;
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+        };
+        let values: Vec<f64> = text.lines().filter_map(value).collect();
+        if values.is_empty() {
+            bail!("/metrics has no {name}");
+        }
+        Ok(values.iter().sum())
     }
 
     /// `kill -9`.

@@ -2,6 +2,7 @@
 //! own small cluster.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic as the test may")]
+#![expect(clippy::duplicate_mod, reason = "the same tests, once for each transport")]
 
 use std::any::Any;
 use std::sync::Arc;

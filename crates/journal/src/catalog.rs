@@ -88,7 +88,7 @@ impl Catalog {
     pub fn delete(&self, segment: &Segment) -> io::Result<()> {
         assert!(segment.is_uploaded(), "J1: {} is deleted before it is uploaded", segment.path().display());
         self.segments.write().remove(&(segment.journal(), segment.first()));
-        std::fs::remove_file(segment.path())
+        segment.delete()
     }
 
     /// The batches from the one that holds `from`, or the next one on this disk; see [`Segment::locate`].

@@ -14,6 +14,8 @@
 //!
 //! | file | is |
 //! | --- | --- |
+//! | `disk.rs`, `memory.rs` | the file system, and one in memory with faults |
+//! | `staging.rs` | the folders of journals, and what tells a lost one |
 //! | `frame.rs` | the bytes of one append, and their checks |
 //! | `segment.rs` | one file: its header, its index, reading |
 //! | `catalog.rs` | which segments there are, across journals |
@@ -22,19 +24,23 @@
 //! | `recover.rs` | what a journal that ended holds |
 
 mod catalog;
+mod disk;
 mod frame;
+#[cfg(any(test, feature = "faults"))]
+pub mod memory;
 mod recover;
 mod segment;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod tracker;
 mod writer;
 
 pub use catalog::{Catalog, Located, Usage};
+pub use disk::{Disk, File, System};
 pub use frame::{FRAME_HEADER_LEN, FrameError};
-pub use recover::{
-    RecoverError, Recovered, TornTail, create_folder, disk_space, folder, folders, keep_aside, recover, remove,
-};
+pub use recover::{RecoverError, Recovered, TornTail, recover};
 pub use segment::{Entry, ReadError, Segment};
+pub use staging::Staging;
 pub use tracker::Tracker;
 pub use writer::{AppendError, Committed, Options, Stats, Writer};

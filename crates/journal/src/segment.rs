@@ -4,16 +4,16 @@
 //! While a segment is in use, an index in memory says where each partition's batches lie in it.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 use records::{Batch, JournalId, Offset, Position, Timestamp, TopicPartition};
 
+use crate::disk::{Disk, File};
 use crate::frame::{self, FRAME_HEADER_LEN, FrameError};
 
 /// Bytes of a segment file before its frames.
@@ -43,9 +43,17 @@ pub enum ReadError {
         /// What is wrong there.
         source: FrameError,
     },
-    /// The file is no segment of this journal.
-    #[error("{path} is not a segment of journal {journal}: {what}")]
+    /// The file's header was not written whole.
+    #[error("{path} has no header of a segment: {what}")]
     Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The header is whole, and the file is no segment of this journal that this version can read.
+    #[error("{path} is not a segment of journal {journal}: {what}")]
+    Foreign {
         /// The file.
         path: PathBuf,
         /// The journal it should belong to.
@@ -95,7 +103,8 @@ pub struct Segment {
     journal: JournalId,
     first: Position,
     path: PathBuf,
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn File>,
     /// Everything from `first` to here is durable and indexed.
     end: AtomicU64,
     sealed: AtomicBool,
@@ -106,41 +115,50 @@ pub struct Segment {
 
 impl Segment {
     /// Makes the file, with room for `bytes` of frames, and its header. The caller syncs the folder.
-    pub(crate) fn create(folder: &Path, journal: JournalId, first: Position, bytes: u64) -> io::Result<(Self, File)> {
+    pub(crate) fn create(
+        disk: &Arc<dyn Disk>,
+        folder: &Path,
+        journal: JournalId,
+        first: Position,
+        bytes: u64,
+    ) -> io::Result<Self> {
         let path = folder.join(file_name(first));
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, SEGMENT_HEADER_LEN + bytes) {
-            // A file system that cannot preallocate only costs speed.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let file = disk.create(&path)?;
+        file.allocate(SEGMENT_HEADER_LEN + bytes)?;
         file.write_all_at(&encode_header(journal, first), 0)?;
-        let writer = file.try_clone()?;
-        Ok((Self::new(journal, first, path, file), writer))
+        Ok(Self::new(journal, first, path, disk.clone(), file))
     }
 
     /// Opens a file that an earlier process left. Its index is still empty.
-    pub(crate) fn open(path: PathBuf, journal: JournalId) -> Result<Self, ReadError> {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, path: PathBuf, journal: JournalId) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: path.clone(), source };
-        let wrong = |what| ReadError::Header { path: path.clone(), journal, what };
-        let file = File::options().read(true).write(true).open(&path).map_err(io)?;
+        let wrong = |what| ReadError::Header { path: path.clone(), what };
+        let foreign = |what| ReadError::Foreign { path: path.clone(), journal, what };
+        let file = disk.open(&path).map_err(io)?;
         let mut header = [0; HEADER_BYTES];
-        match file.read_exact_at(&mut header, 0) {
+        match file.read_at(&mut header, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(wrong("it is too short")),
             other => other.map_err(io)?,
         }
-        let first = decode_header(&header, journal).map_err(wrong)?;
-        if path.file_name().is_none_or(|name| name != file_name(first).as_str()) {
-            return Err(wrong("its name does not match its first position"));
+        let (found, first, is_known) = decode_header(&header).map_err(wrong)?;
+        if !is_known {
+            return Err(foreign("it has a format that this version does not know: start the version that wrote it"));
         }
-        Ok(Self::new(journal, first, path, file))
+        if found != journal {
+            return Err(foreign("it belongs to another journal"));
+        }
+        if path.file_name().is_none_or(|name| name != file_name(first).as_str()) {
+            return Err(foreign("its name does not match its first position"));
+        }
+        Ok(Self::new(journal, first, path, disk.clone(), file))
     }
 
-    fn new(journal: JournalId, first: Position, path: PathBuf, file: File) -> Self {
+    fn new(journal: JournalId, first: Position, path: PathBuf, disk: Arc<dyn Disk>, file: Arc<dyn File>) -> Self {
         Self {
             journal,
             first,
             path,
+            disk,
             file,
             end: AtomicU64::new(first.0),
             sealed: AtomicBool::new(false),
@@ -209,8 +227,13 @@ impl Segment {
         &self.path
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    pub(crate) fn file(&self) -> &dyn File {
+        &*self.file
+    }
+
+    /// Deletes its file. Who reads it now reads on undisturbed.
+    pub(crate) fn delete(&self) -> io::Result<()> {
+        self.disk.remove(&self.path)
     }
 
     /// Takes a frame into the index. `end` follows with [`Segment::publish`].
@@ -237,7 +260,7 @@ impl Segment {
         if cut {
             self.file.set_len(SEGMENT_HEADER_LEN + self.len())?;
         }
-        self.file.sync_data()?;
+        self.file.sync()?;
         self.sealed.store(true, Ordering::Release);
         Ok(())
     }
@@ -343,7 +366,7 @@ impl Segment {
     fn read_range(&self, from: u64, len: usize) -> Result<Bytes, ReadError> {
         let mut bytes = BytesMut::zeroed(len);
         self.file
-            .read_exact_at(&mut bytes, SEGMENT_HEADER_LEN + from)
+            .read_at(&mut bytes, SEGMENT_HEADER_LEN + from)
             .map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
         Ok(bytes.freeze())
     }
@@ -366,22 +389,17 @@ fn encode_header(journal: JournalId, first: Position) -> [u8; HEADER_BYTES] {
     header
 }
 
-fn decode_header(header: &[u8], journal: JournalId) -> Result<Position, &'static str> {
+/// Journal and first position, or what is wrong with the bytes; then whether the format is known.
+fn decode_header(header: &[u8]) -> Result<(JournalId, Position, bool), &'static str> {
     let mut fields = header;
     let mut magic = [0; 8];
     fields.copy_to_slice(&mut magic);
     if &magic != MAGIC {
         return Err("it does not begin as segments do");
     }
-    if fields.get_u32() != FORMAT {
-        return Err("it has a format that this version does not know");
-    }
-    let (found, first, crc) = (fields.get_u64(), fields.get_u64(), fields.get_u32());
+    let (format, journal, first, crc) = (fields.get_u32(), fields.get_u64(), fields.get_u64(), fields.get_u32());
     if crc != crc32c::crc32c(&header[..28]) {
         return Err("its header is damaged");
     }
-    if found != journal.0 {
-        return Err("it belongs to another journal");
-    }
-    Ok(Position(first))
+    Ok((JournalId(journal), Position(first), format == FORMAT))
 }

@@ -1,5 +1,4 @@
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -10,9 +9,10 @@ use records::{
     Batch, Builder, Codec, Headers, JournalId, LeaderEpoch, Offset, Partition, Position, Timestamp, TopicPartition,
 };
 
+use crate::memory::{Call, Memory};
 use crate::segment::SEGMENT_HEADER_LEN;
 use crate::{
-    AppendError, Catalog, Committed, Entry, Options, ReadError, RecoverError, Segment, Stats, Tracker, Writer,
+    AppendError, Catalog, Committed, Entry, Options, ReadError, RecoverError, Segment, Staging, Stats, Tracker, Writer,
 };
 
 const JOURNAL: JournalId = JournalId(7);
@@ -57,17 +57,31 @@ impl Committed<u64> for Told {
     }
 }
 
+impl From<&Path> for Staging {
+    fn from(path: &Path) -> Self {
+        Self::new(path)
+    }
+}
+
+impl From<&Memory> for Staging {
+    fn from(disk: &Memory) -> Self {
+        Self::on(Arc::new(disk.clone()), "/staging")
+    }
+}
+
 struct Running {
     writer: Writer<u64>,
     catalog: Arc<Catalog>,
     told: mpsc::Receiver<Event>,
 }
 
-fn start(staging: &Path, segment_bytes: u64, seal_interval: Duration) -> Running {
-    let folder = crate::create_folder(staging, JOURNAL).unwrap();
+fn start(staging: impl Into<Staging>, segment_bytes: u64, seal_interval: Duration) -> Running {
+    let staging = staging.into();
+    let folder = staging.create(JOURNAL).unwrap();
     let (sender, told) = mpsc::sync_channel(10_000);
     let catalog = Arc::new(Catalog::default());
-    let options = Options { folder, journal: JOURNAL, segment_bytes, seal_interval, queue_bytes_max: 1 << 20 };
+    let disk = staging.disk().clone();
+    let options = Options { disk, folder, journal: JOURNAL, segment_bytes, seal_interval, queue_bytes_max: 1 << 20 };
     let writer = Writer::start(options, catalog.clone(), Told(sender)).unwrap();
     Running { writer, catalog, told }
 }
@@ -92,13 +106,17 @@ impl Running {
     }
 }
 
-fn recover(staging: &Path, uploaded: Position) -> (crate::Recovered, Vec<(i32, Offset)>) {
+fn recover(staging: impl Into<Staging>, uploaded: Position) -> (crate::Recovered, Vec<(i32, Offset)>) {
     recover_up_to(staging, uploaded, None)
 }
 
-fn recover_up_to(staging: &Path, uploaded: Position, end: Option<Position>) -> (crate::Recovered, Vec<(i32, Offset)>) {
+fn recover_up_to(
+    staging: impl Into<Staging>,
+    uploaded: Position,
+    end: Option<Position>,
+) -> (crate::Recovered, Vec<(i32, Offset)>) {
     let mut seen = Vec::new();
-    let recovered = crate::recover(staging, JOURNAL, uploaded, end, &mut |id, batch| {
+    let recovered = crate::recover(&staging.into(), JOURNAL, uploaded, end, &mut |id, batch| {
         seen.push((id.partition.0, batch.base_offset()));
     });
     (recovered.unwrap(), seen)
@@ -248,9 +266,9 @@ fn a_wiped_disk_is_not_an_empty_journal() {
     let running = start(staging.path(), 1000, Duration::from_secs(60));
     running.fill(5);
     running.writer.close();
-    std::fs::remove_dir_all(crate::folder(staging.path(), JOURNAL)).unwrap();
-    std::fs::create_dir(crate::folder(staging.path(), JOURNAL)).unwrap();
-    let lost = crate::recover(staging.path(), JOURNAL, Position(0), None, &mut |_, _| {});
+    std::fs::remove_dir_all(Staging::new(staging.path()).folder(JOURNAL)).unwrap();
+    std::fs::create_dir(Staging::new(staging.path()).folder(JOURNAL)).unwrap();
+    let lost = crate::recover(&Staging::new(staging.path()), JOURNAL, Position(0), None, &mut |_, _| {});
     assert!(matches!(lost, Err(RecoverError::Lost(_))), "J4: {lost:?}");
 }
 
@@ -263,7 +281,7 @@ fn a_flipped_bit_is_found_before_it_is_served() {
     let entries = segment.locate(partition(0), Offset(4), 1);
     let at = SEGMENT_HEADER_LEN + segment.len() / 2;
     let mut byte = [0];
-    segment.file().read_exact_at(&mut byte, at).unwrap();
+    segment.file().read_at(&mut byte, at).unwrap();
     segment.file().write_all_at(&[byte[0] ^ 4], at).unwrap();
     assert!(matches!(segment.read_all(), Err(ReadError::Damaged { .. })));
     let damaged: Vec<Entry> = segment.locate(partition(0), Offset(0), usize::MAX);
@@ -277,7 +295,7 @@ fn a_disk_that_fails_ends_the_journal_and_commits_nothing_more() {
     let running = start(staging.path(), 100, Duration::from_secs(60));
     running.fill(2);
     // The next segment cannot be made.
-    std::fs::remove_dir_all(crate::folder(staging.path(), JOURNAL)).unwrap();
+    std::fs::remove_dir_all(Staging::new(staging.path()).folder(JOURNAL)).unwrap();
     running.writer.append(partition(0), batch(2, b"lost"), 2).unwrap();
     loop {
         match running.next() {
@@ -288,6 +306,117 @@ fn a_disk_that_fails_ends_the_journal_and_commits_nothing_more() {
     }
     assert!(!running.writer.is_open());
     assert_eq!(running.writer.append(partition(0), batch(3, b"late"), 3), Err(AppendError::Ended));
+}
+
+/// The appends that were committed before the journal failed.
+fn until_failed(running: &Running) -> u64 {
+    let mut committed = 0;
+    loop {
+        match running.next() {
+            Event::Failed => return committed,
+            Event::Committed(token) => committed = token + 1,
+            Event::Sealed(_) => {}
+        }
+    }
+}
+
+#[test]
+fn nothing_is_committed_after_a_call_to_the_disk_failed() {
+    for (call, error) in [
+        (Call::Create, io::ErrorKind::Other),
+        (Call::Allocate, io::ErrorKind::StorageFull),
+        (Call::Write, io::ErrorKind::StorageFull),
+        (Call::Write, io::ErrorKind::Other),
+        (Call::Sync, io::ErrorKind::Other),
+        (Call::SyncFolder, io::ErrorKind::Other),
+    ] {
+        let disk = Memory::new();
+        let running = start(&disk, 300, Duration::from_secs(60));
+        running.fill(5);
+        disk.fail(call, error, 1);
+        for offset in 5..40 {
+            let _ = running.writer.append(partition(0), batch(offset, b"value"), offset.cast_unsigned());
+        }
+        let committed = until_failed(&running);
+        assert!(!running.writer.is_open(), "{call:?}");
+        // Also when the power goes: all that was committed is there, and the journal ends with it or soon after.
+        let end = running.writer.committed();
+        disk.cut_power();
+        let (recovered, seen) = recover(&disk, Position(0));
+        assert!(recovered.end >= end && seen.len() as u64 >= committed.max(5), "{call:?}: {}", seen.len());
+        // Once it is written down where it ended, nothing above it is served.
+        let (recovered, seen) = recover_up_to(&disk, Position(0), Some(end));
+        assert_eq!((recovered.end, seen.len() as u64), (end, committed.max(5)), "{call:?}");
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_durable_when_it_was_recovered() {
+    let disk = Memory::new();
+    let running = start(&disk, 1 << 20, Duration::from_secs(60));
+    running.fill(3);
+    disk.fail(Call::Sync, io::ErrorKind::Other, 1);
+    running.writer.append(partition(0), batch(3, b"unknown"), 3).unwrap();
+    assert_eq!(until_failed(&running), 0, "nothing after the three");
+    // The process is started again: the fourth batch reads back, and its pages are marked clean.
+    let (recovered, seen) = recover(&disk, Position(0));
+    assert_eq!(seen.len(), 4);
+    let end = recovered.end;
+    // It was taken for part of the log, so it must stay one.
+    disk.cut_power();
+    let (recovered, seen) = recover(&disk, Position(0));
+    assert_eq!((recovered.end, seen.len()), (end, 4));
+}
+
+#[test]
+fn a_power_cut_at_any_write_of_a_recovery_loses_nothing() {
+    for calls in 0..12 {
+        let disk = Memory::new();
+        let running = start(&disk, 400, Duration::from_secs(60));
+        running.fill(7);
+        let end = running.writer.committed();
+        std::mem::forget(running);
+        disk.fail(Call::Sync, io::ErrorKind::Other, usize::from(calls % 4 == 3));
+        disk.fail(Call::Write, io::ErrorKind::Other, usize::from(calls % 4 == 2));
+        disk.fail(Call::SyncFolder, io::ErrorKind::Other, usize::from(calls % 4 == 1));
+        let _ = crate::recover(&Staging::from(&disk), JOURNAL, Position(0), None, &mut |_, _| {});
+        disk.heal();
+        disk.cut_power();
+        let (recovered, seen) = recover(&disk, Position(0));
+        assert_eq!((recovered.end, seen.len()), (end, 7), "{calls}");
+    }
+}
+
+#[test]
+fn a_sync_that_hangs_commits_nothing_and_goes_on_when_it_returns() {
+    let disk = Memory::new();
+    let running = start(&disk, 1 << 20, Duration::from_secs(60));
+    running.fill(1);
+    disk.hang(Call::Sync);
+    running.writer.append(partition(0), batch(1, b"value"), 1).unwrap();
+    while disk.hanging() == 0 {
+        std::thread::yield_now();
+    }
+    assert!(running.told.try_recv().is_err(), "nothing is committed");
+    disk.heal();
+    assert!(matches!(running.next(), Event::Committed(1)));
+}
+
+#[test]
+fn a_segment_of_a_newer_version_is_refused_and_not_taken_for_a_torn_one() {
+    let disk = Memory::new();
+    let running = start(&disk, 1 << 20, Duration::from_secs(60));
+    running.fill(2);
+    let path = running.catalog.segments()[0].path().to_owned();
+    std::mem::forget(running);
+    let staging = Staging::from(&disk);
+    let mut bytes = staging.disk().read(&path).unwrap();
+    bytes[11] += 1;
+    let crc = crc32c::crc32c(&bytes[..28]);
+    bytes[28..32].copy_from_slice(&crc.to_be_bytes());
+    staging.disk().write(&path, &bytes).unwrap();
+    let refused = crate::recover(&staging, JOURNAL, Position(0), None, &mut |_, _| {});
+    assert!(matches!(refused, Err(RecoverError::Read(ReadError::Foreign { .. }))), "{refused:?}");
 }
 
 #[test]

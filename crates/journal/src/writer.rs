@@ -6,8 +6,7 @@
 //! sync left on the disk cannot be known.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use records::{Batch, JournalId, Position, TopicPartition};
 
 use crate::catalog::Catalog;
+use crate::disk::Disk;
 use crate::frame::{Head, encode_head, frame_len};
 use crate::segment::{SEGMENT_HEADER_LEN, Segment};
 use crate::tracker::Tracker;
@@ -27,6 +27,8 @@ const SLICES_MAX: usize = 1024;
 /// How a journal is written.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
     /// The journal's own folder, made by [`crate::create_folder`].
     pub folder: PathBuf,
     /// Its id.
@@ -233,7 +235,6 @@ struct Thread<T, C> {
 
 struct Current {
     segment: Arc<Segment>,
-    file: File,
     seal_at: Instant,
 }
 
@@ -319,37 +320,40 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
         }
         let room = self.options.segment_bytes.max(len);
         let folder = &self.options.folder;
-        let (segment, mut file) = Segment::create(folder, self.options.journal, append.position, room)?;
-        file.seek(SeekFrom::Start(SEGMENT_HEADER_LEN))?;
-        file.sync_all()?;
-        File::open(folder)?.sync_all()?;
+        let segment = Segment::create(&self.options.disk, folder, self.options.journal, append.position, room)?;
+        segment.file().sync()?;
+        self.options.disk.sync_folder(folder)?;
         let segment = Arc::new(segment);
         self.catalog.add(segment.clone());
-        self.current = Some(Current { segment, file, seal_at: now() + self.options.seal_interval });
+        self.current = Some(Current { segment, seal_at: now() + self.options.seal_interval });
         Ok(room - len)
     }
 
     /// One vectored write (or a few, where the slices are too many), one sync.
     fn write_run(&mut self, run: &[Append<T>]) -> io::Result<u64> {
-        let current = self.current.as_mut().expect("room_for made one");
+        let current = self.current.as_ref().expect("room_for made one");
         self.heads.clear();
         self.heads.extend(run.iter().map(|append| encode_head(append.position, append.topic_partition, &append.batch)));
         let slices = run.iter().zip(&self.heads).flat_map(|(append, head)| [&head[..], append.batch.body()]);
         let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
+        let segment = &current.segment;
+        let before = segment.end();
         let mut rest = &mut slices[..];
+        let mut at = SEGMENT_HEADER_LEN + segment.len();
         while !rest.is_empty() {
             let some = rest.len().min(SLICES_MAX);
-            match current.file.write_vectored(&rest[..some]) {
+            match segment.file().write_at(&rest[..some], at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut rest, written);
+                    at += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        current.file.sync_data()?;
-        let segment = &current.segment;
+        segment.file().sync()?;
         segment.index(run.iter().map(|append| (append.topic_partition, append.position, &append.batch)));
-        let before = segment.end();
         let last = run.last().expect("a run has an append");
         let end = last.position.after(frame_len(&last.batch) as u64);
         segment.publish(end);

@@ -72,7 +72,7 @@ impl Committed<Token> for Commits {
 
     fn failed(&mut self, error: &io::Error) {
         self.metrics.journal_failed();
-        tracing::error!(%error, "the staging disk failed: nothing is appended until the broker is started again");
+        tracing::error!(%error, "the staging disk failed: nothing is appended until it works again, in a new journal");
         self.shared.failed.cancel();
     }
 }

@@ -65,7 +65,7 @@ impl Metrics {
         registry.register("weir_journal_bytes", "Bytes appended to the journal", m.appended_bytes.clone());
         registry.register("weir_journal_syncs", "Group commits of the journal", m.syncs.clone());
         registry.register("weir_journal_sync_seconds", "Time to write and sync one group", m.sync_seconds.clone());
-        registry.register("weir_journal_failed", "1 when the staging disk failed", m.journal_failed.clone());
+        registry.register("weir_journal_failed", "1 while the staging disk does not work", m.journal_failed.clone());
         registry.register("weir_staged_bytes", "Bytes on the staging disk and nowhere else", m.staged_bytes.clone());
         registry.register(
             "weir_staging_cached_bytes",
@@ -99,6 +99,10 @@ impl Metrics {
 
     pub(crate) fn cached(&self, bytes: u64) {
         self.0.cached_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn journal_opened(&self) {
+        self.0.journal_failed.set(0);
     }
 
     pub(crate) fn journal_failed(&self) {

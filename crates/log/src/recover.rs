@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use journal::{Catalog, RecoverError, Segment, Writer};
+use journal::{Catalog, RecoverError, Segment, Staging, Writer};
 use metadata::{Command, Image, JournalState, PartitionStart, Reply, SubmitError};
 use objects::cache::Reader;
 use records::{Clock, JournalId, Offset, Partition, Position, Random, Timestamp, TopicPartition};
@@ -150,8 +150,8 @@ impl Log {
         let Reply::JournalOpened { journal: journal_id } = metadata.submit(open).await? else {
             unreachable!("OpenJournal is answered with JournalOpened")
         };
-        let folder = journal::create_folder(&options.staging, journal_id)
-            .map_err(|source| OpenError::Disk { path: options.staging.clone(), source })?;
+        let disk = |source| OpenError::Disk { path: options.staging.path().to_owned(), source };
+        let folder = options.staging.create(journal_id).map_err(disk)?;
         for one in ended {
             seal(&metadata, one, journal_id, at).await?;
         }
@@ -174,14 +174,15 @@ impl Log {
             metrics: metrics.clone(),
         };
         let writer = journal::Options {
+            disk: options.staging.disk().clone(),
             folder,
             journal: journal_id,
             segment_bytes: options.segment_bytes,
             seal_interval: options.seal_interval,
             queue_bytes_max: options.inflight_bytes_max,
         };
-        let journal = Writer::start(writer, catalog.clone(), commits)
-            .map_err(|source| OpenError::Disk { path: options.staging.clone(), source })?;
+        let journal = Writer::start(writer, catalog.clone(), commits).map_err(disk)?;
+        metrics.journal_opened();
         let log = Log::new(Inner {
             inflight: Arc::new(Semaphore::new(options.inflight_bytes_max)),
             options,
@@ -267,28 +268,22 @@ fn partitions_of(
 }
 
 /// Refuses a folder of another cluster; a folder that nobody wrote yet becomes this one's.
-fn belongs(staging: &Path, image: &Image) -> Result<(), OpenError> {
-    let disk = |source| OpenError::Disk { path: staging.to_owned(), source };
-    let foreign = |found: String| OpenError::Foreign { path: staging.to_owned(), found, cluster: image.cluster_id };
-    let path = staging.join("cluster");
-    match std::fs::read_to_string(&path) {
-        Ok(found) if found.trim() == image.cluster_id.to_string() => {}
-        Ok(found) => return Err(foreign(format!("cluster {}", found.trim()))),
+fn belongs(staging: &Staging, image: &Image) -> Result<(), OpenError> {
+    let folder = staging.path().to_owned();
+    let disk = |source| OpenError::Disk { path: folder.clone(), source };
+    let foreign = |found: String| OpenError::Foreign { path: folder.clone(), found, cluster: image.cluster_id };
+    let path = folder.join("cluster");
+    staging.disk().make_folder(&folder).map_err(disk)?;
+    match staging.disk().read(&path) {
+        Ok(found) if found.trim_ascii() == image.cluster_id.to_string().as_bytes() => {}
+        Ok(found) => return Err(foreign(format!("cluster {}", String::from_utf8_lossy(found.trim_ascii())))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Written aside and renamed: a half-written name would be nobody's.
-            let new = staging.join("cluster.new");
-            let write = || {
-                std::fs::write(&new, format!("{}\n", image.cluster_id))?;
-                std::fs::File::open(&new)?.sync_all()?;
-                std::fs::rename(&new, &path)?;
-                std::fs::File::open(staging)?.sync_all()
-            };
-            write().map_err(disk)?;
+            staging.disk().write(&path, format!("{}\n", image.cluster_id).as_bytes()).map_err(disk)?;
         }
         Err(error) => return Err(disk(error)),
     }
     // The metadata may also be older than the folder: a bucket that was put back to what it once was.
-    let unknown = journal::folders(staging).map_err(disk)?.into_iter().find(|id| *id >= image.next_journal());
+    let unknown = staging.folders().map_err(disk)?.into_iter().find(|id| *id >= image.next_journal());
     match unknown {
         Some(journal) => Err(foreign(format!("metadata that know a journal {journal}"))),
         None => Ok(()),
@@ -299,18 +294,18 @@ fn belongs(staging: &Path, image: &Image) -> Result<(), OpenError> {
 /// up are put aside, for a person to look at.
 pub(crate) fn remove_drained(options: &Options, image: &Image, is_used: impl Fn(JournalId) -> bool) {
     let staging = &options.staging;
-    let folders = journal::folders(staging).unwrap_or_else(|error| {
-        tracing::warn!(%error, path = %staging.display(), "the staging folder cannot be listed");
+    let folders = staging.folders().unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %staging.path().display(), "the staging folder cannot be listed");
         Vec::new()
     });
     for id in folders.into_iter().filter(|id| !is_used(*id)) {
         // What the metadata knew and forgot was drained.
         let done = match image.journals.get(&id) {
             Some(journal) if journal.state != JournalState::Drained => Ok(()),
-            Some(journal) if journal.lost.is_some() => journal::keep_aside(staging, id).map(|path| {
+            Some(journal) if journal.lost.is_some() => staging.keep_aside(id).map(|path| {
                 tracing::warn!(journal = %id, path = %path.display(), "what is left of a journal that was given up is kept");
             }),
-            _ => journal::remove(staging, id),
+            _ => staging.remove(id),
         };
         if let Err(error) = done {
             tracing::warn!(%error, journal = %id, "a drained journal's folder could not be deleted");
@@ -335,13 +330,15 @@ async fn scan(
     metrics: &Metrics,
 ) -> Result<Option<Held>, OpenError> {
     let (staging, id, uploaded, now) = (options.staging.clone(), journal.id, journal.uploaded, clock.now());
-    let sealed_end = match journal.state {
+    // What lies above the end that its owner wrote down was never acknowledged, whatever reads back now: the journal may have
+    // been closed because a sync failed.
+    let written_end = match journal.state {
         JournalState::Sealed { end } => Some(end),
-        _ => None,
+        _ => journal.closed,
     };
     let scan = move || {
         let (mut ends, mut producers) = (HashMap::new(), HashMap::<TopicPartition, Producers>::new());
-        let recovered = journal::recover(&staging, id, uploaded, sealed_end, &mut |topic_partition, batch| {
+        let recovered = journal::recover(&staging, id, uploaded, written_end, &mut |topic_partition, batch| {
             ends.insert(topic_partition, batch.next_offset());
             producers.entry(topic_partition).or_default().applied(batch, now);
         });
@@ -361,8 +358,9 @@ async fn scan(
                     "the journal ends in bytes that were never acknowledged, or its disk is damaged"
                 );
             }
-            let folder = journal::folder(&options.staging, id);
-            let behind = recovered.torn.as_ref().and_then(|torn| segment_behind(&folder, torn.position));
+            let folder = options.staging.folder(id);
+            let behind =
+                recovered.torn.as_ref().and_then(|torn| segment_behind(&options.staging, &folder, torn.position));
             let known_end = match journal.state {
                 JournalState::Sealed { end } => {
                     // R2: what lies above the end of a sealed journal is never served. Nothing is written to a journal
@@ -410,10 +408,10 @@ async fn scan(
 
 /// The first position of the last segment file behind `position`, if there is one. A segment is begun only after all
 /// before it was durable, so what lies below was, whatever is read there now.
-fn segment_behind(folder: &Path, position: Position) -> Option<Position> {
-    let first = |path: PathBuf| path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok().map(Position);
-    let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| first(entry.ok()?.path()));
-    files.filter(|first| *first > position).max()
+fn segment_behind(staging: &Staging, folder: &Path, position: Position) -> Option<Position> {
+    let names = staging.disk().list(folder).ok()?;
+    let firsts = names.iter().filter_map(|name| name.strip_suffix(".seg")?.parse().ok().map(Position));
+    firsts.filter(|first| *first > position).max()
 }
 
 /// Says which appends were lost, as far as anyone can know: what the metadata saw of the journal last.

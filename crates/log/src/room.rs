@@ -63,8 +63,7 @@ fn is_crowded(inner: &Inner) -> bool {
     // The segment that is being written, and the next one, are preallocated whole.
     let reserve = inner.options.segment_bytes.saturating_mul(2);
     let budget = inner.options.staging_bytes_max.saturating_sub(reserve);
-    let disk_is_full =
-        || journal::disk_space(&inner.options.staging).is_ok_and(|(total, free)| free < reserve.min(total / 2));
+    let disk_is_full = || inner.options.staging.space().is_ok_and(|(total, free)| free < reserve.min(total / 2));
     usage.staged_bytes + usage.cached_bytes > budget || usage.entries > CACHED_ENTRIES_MAX || disk_is_full()
 }
 

@@ -2,12 +2,11 @@
 //! of bytes in memory.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use journal::{Catalog, Writer};
+use journal::{Catalog, Staging, Writer};
 use metadata::Command;
 use parking_lot::RwLock;
 use records::{Batch, BrokerId, Clock, Incarnation, JournalId, Random, Timestamp, TopicPartition};
@@ -25,7 +24,7 @@ use crate::snapshot::{self, SnapshotRef};
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Folder on local SSD.
-    pub staging: PathBuf,
+    pub staging: Staging,
     /// A segment is sealed before it grows beyond this.
     pub segment_bytes: u64,
     /// A segment is sealed this long after its first byte.
@@ -245,6 +244,20 @@ impl Log {
         self.inner.journal.is_open() && !self.inner.shared.failed.is_cancelled()
     }
 
+    /// Waits until the journal has failed: from then on nothing is appended, and reading goes on. Cancellation safe.
+    pub async fn failed(&self) {
+        self.inner.shared.failed.cancelled().await;
+    }
+
+    /// Whether the staging disk would take a new journal.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn probe(&self) -> std::io::Result<()> {
+        let (staging, bytes) = (self.inner.options.staging.clone(), self.inner.options.segment_bytes);
+        tokio::task::spawn_blocking(move || staging.probe(bytes)).await.map_err(std::io::Error::other)?
+    }
+
     /// Bytes on the staging disk and not in the object store.
     #[must_use]
     pub fn staged_bytes(&self) -> u64 {
@@ -265,7 +278,7 @@ impl Log {
     /// The staging folder.
     #[must_use]
     pub fn staging(&self) -> &std::path::Path {
-        &self.inner.options.staging
+        self.inner.options.staging.path()
     }
 
     /// All bytes of the staging disk, and those that are free.
@@ -273,7 +286,7 @@ impl Log {
     /// # Errors
     /// When the system does not tell.
     pub fn disk_space(&self) -> std::io::Result<(u64, u64)> {
-        journal::disk_space(&self.inner.options.staging)
+        self.inner.options.staging.space()
     }
 
     /// What the log counts.
@@ -332,7 +345,8 @@ impl Log {
         let uploaded = async {
             loop {
                 let unstaged = inner.unstaged.notified();
-                if inner.catalog.usage().staged_bytes == 0 {
+                // The segment that a failed journal ends in is not sealed: the next start looks at it.
+                if !inner.catalog.staged().iter().any(|segment| segment.is_sealed()) {
                     break;
                 }
                 unstaged.await;
@@ -340,7 +354,8 @@ impl Log {
         };
         let deadline = tokio::time::Instant::now() + deadline;
         let _ = tokio::time::timeout_at(deadline, uploaded).await;
-        if !inner.shared.failed.is_cancelled() {
+        {
+            // Also of a journal that failed: what lies above is not known to be durable, and was never acknowledged.
             let close = Command::CloseJournal { journal: inner.journal_id, end: inner.journal.committed() };
             // Also with a deadline of nothing: it is one small write.
             let deadline = deadline.max(tokio::time::Instant::now() + CLOSE_TIMEOUT);

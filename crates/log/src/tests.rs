@@ -2,6 +2,7 @@
 
 mod admission;
 mod cluster;
+mod disk;
 mod model;
 mod producers;
 mod reading;

@@ -9,16 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use coordinator::Coordinator;
-use futures::future::join_all;
-use kafka::api::{Api, ApiMetrics, Handler, Parts, Settings};
+use kafka::api::ApiMetrics;
 use kafka::{Front, Listener, ListenerConfig};
-use log::Log;
-use metadata::{Command, Configs, Controller, Reply};
+use metadata::Controller;
 use objects::cache::Reader;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use records::{TopicId, TopicPartition};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,17 +23,11 @@ use tokio_util::task::TaskTracker;
 use crate::certificates;
 use crate::config::{self, Authentication, Config, Protocol};
 use crate::environment::Environment;
-use crate::lag::{self, Lag};
-use crate::offsets::{self, OffsetsPartition};
+use crate::lag;
+use crate::serving::{Ground, Serving};
 
-/// How long an append waits for room before it is refused.
-const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the metadata may take to close.
 const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that a fetch waits, whatever it asks for.
-const FETCH_WAIT_MS_MAX: i32 = 60_000;
-/// Partitions of the topic that keeps consumers' offsets.
-const OFFSETS_PARTITIONS: i32 = 16;
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -74,8 +64,7 @@ impl Address {
 
 /// What runs once the broker has booted.
 struct Running {
-    log: Log,
-    coordinator: Arc<Coordinator>,
+    serving: Arc<Serving>,
     controller: Controller,
     /// Ends the listeners.
     stop: CancellationToken,
@@ -86,7 +75,7 @@ struct Running {
 #[derive(Default)]
 struct Status {
     booted: AtomicBool,
-    log: Mutex<Option<Log>>,
+    serving: Mutex<Option<Arc<Serving>>>,
 }
 
 /// Starts a broker; returns when it listens.
@@ -171,8 +160,7 @@ impl Broker {
             running.stop.cancel();
             running.tasks.close();
             running.tasks.wait().await;
-            running.coordinator.shutdown().await;
-            let left = running.log.close(self.drain_timeout).await;
+            let left = running.serving.close(self.drain_timeout).await;
             if left > 0 {
                 tracing::warn!(bytes = left, "left on the staging disk: uploaded after the next start");
             }
@@ -221,9 +209,9 @@ fn health(status: &Arc<Status>) -> Arc<http::Health> {
     };
     let writable = {
         let status = status.clone();
-        move || match status.log.lock().as_ref().map(Log::is_writable) {
+        move || match status.serving.lock().as_ref().map(|serving| serving.log().is_writable()) {
             Some(true) => Ok(()),
-            Some(false) => Err("the staging disk failed: look at the log, then start the broker again".to_owned()),
+            Some(false) => Err("the staging disk failed: nothing is appended until it works again".to_owned()),
             None => Err("the log is not open yet".to_owned()),
         }
     };
@@ -311,46 +299,27 @@ impl Boot {
         let Environment { clock, random } = self.environment.clone();
         objects::preflight::run(&self.store, &random).await.context("the object store cannot be used")?;
         let cluster = self.config.cluster.name.clone();
-        let options = metadata::Options::new(self.store.clone(), &cluster, clock.clone(), random.clone());
+        let options = metadata::Options::new(self.store.clone(), &cluster, clock, random);
         let controller = Controller::open(options).await.context("the cluster's metadata cannot be opened")?;
         let metadata = controller.handle();
-        let identity = self.register(&metadata).await?;
-        let environment = log::Environment {
+        let ground = Ground {
+            config: self.config,
+            environment: self.environment,
+            store: self.store,
+            reader: self.reader,
             metadata: metadata.clone(),
-            objects: self.store.clone(),
-            cluster,
-            reader: self.reader.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            metrics: self.log_metrics.clone(),
+            api_metrics: self.api_metrics,
+            log_metrics: self.log_metrics,
+            lag_metrics: self.lag_metrics,
         };
-        let log = Log::open(log_options(&self.config), identity, environment).await.context("recovery failed")?;
-        let coordinator = self.coordinator(&log, &metadata).await?;
-        let parts = Parts {
-            log: log.clone(),
-            metadata: metadata.clone(),
-            coordinator: coordinator.clone(),
-            broker: identity.broker,
-            settings: settings(&self.config),
-            clock,
-            random,
-            metrics: self.api_metrics,
-        };
-        let handler = Arc::new(Handler(Arc::new(Api::new(parts))));
+        let reload_interval = Duration::from_millis(ground.config.tls.reload_interval_ms);
+        let serving = Arc::new(Serving::open(ground).await?);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let interval = Duration::from_millis(self.config.tls.reload_interval_ms);
-        tasks.spawn(certificates::watch(self.certificates, interval, stop.clone()));
+        tasks.spawn(certificates::watch(self.certificates, reload_interval, stop.clone()));
         for listener in self.listeners {
-            tasks.spawn(listener.run(handler.clone(), stop.clone()));
+            tasks.spawn(listener.run(serving.clone(), stop.clone()));
         }
-        let lag = Lag {
-            coordinator: coordinator.clone(),
-            log: log.clone(),
-            metadata: metadata.clone(),
-            clock: self.environment.clock.clone(),
-            metrics: self.lag_metrics,
-        };
-        tasks.spawn(lag.run(Duration::from_millis(self.config.telemetry.lag_interval_ms), stop.clone()));
+        tasks.spawn(serving.clone().heal(stop.clone()));
         let (fail, stopped) = (self.fail, stop.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -358,94 +327,8 @@ impl Boot {
                 reason = metadata.stopped() => { let _ = fail.send(Some(format!("the controller ended: {reason}"))); }
             }
         });
-        *self.status.log.lock() = Some(log.clone());
+        *self.status.serving.lock() = Some(serving.clone());
         self.status.booted.store(true, Ordering::Release);
-        Ok(Running { log, coordinator, controller, stop, tasks })
-    }
-
-    async fn register(&self, metadata: &metadata::Handle) -> anyhow::Result<log::Identity> {
-        let register = Command::RegisterBroker {
-            name: self.config.broker.name.clone(),
-            zone: self.config.broker.zone.clone().unwrap_or_default(),
-            endpoints: Vec::new(),
-            at: self.environment.clock.now(),
-        };
-        match metadata.submit(register).await.context("the broker cannot register")? {
-            Reply::Registered { broker, incarnation } => Ok(log::Identity { broker, incarnation }),
-            other => Err(anyhow!("registration was answered with {other:?}")),
-        }
-    }
-
-    /// The coordinator over all partitions of the internal topic, which is made at the first start.
-    async fn coordinator(&self, log: &Log, metadata: &metadata::Handle) -> anyhow::Result<Arc<Coordinator>> {
-        let Environment { clock, random } = self.environment.clone();
-        if metadata.image().topic(offsets::TOPIC).is_none() {
-            let create = Command::CreateTopic {
-                name: offsets::TOPIC.to_owned(),
-                id: TopicId(random.uuid()),
-                partitions: OFFSETS_PARTITIONS.unsigned_abs(),
-                configs: Configs::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
-                at: clock.now(),
-            };
-            metadata.submit(create).await.context("the topic for consumers' offsets cannot be made")?;
-        }
-        let topic =
-            metadata.image().topic(offsets::TOPIC).cloned().context("the topic for consumers' offsets is gone")?;
-        let partitions = i32::try_from(topic.partitions.len()).context("too many partitions of consumers' offsets")?;
-        let coordinator = Coordinator::new(group_config(&self.config.groups), partitions, clock.clone(), random);
-        for partition in 0..partitions {
-            let id = TopicPartition { topic: topic.id, partition: partition.into() };
-            let storage = OffsetsPartition::new(log.clone(), metadata.clone(), clock.clone(), id);
-            coordinator.open(partition, Arc::new(storage));
-        }
-        for loaded in join_all((0..partitions).map(|partition| coordinator.ready(partition))).await {
-            loaded.context("committed offsets cannot be loaded")?;
-        }
-        Ok(Arc::new(coordinator))
-    }
-}
-
-fn log_options(config: &Config) -> log::Options {
-    log::Options {
-        staging: config.staging.dir.clone(),
-        segment_bytes: config.staging.segment_bytes,
-        seal_interval: Duration::from_millis(config.staging.seal_interval_ms),
-        staging_bytes_max: config.staging.bytes_max,
-        tail_bytes_max: 128 << 20,
-        inflight_bytes_max: 64 << 20,
-        admission_timeout: ADMISSION_TIMEOUT,
-        producers_max: 10_000,
-        producer_expiration: Duration::from_secs(24 * 3600),
-    }
-}
-
-fn group_config(groups: &config::Groups) -> coordinator::Config {
-    coordinator::Config {
-        initial_rebalance_delay: Duration::from_millis(groups.initial_rebalance_delay_ms.into()),
-        session_timeout_min: Duration::from_millis(groups.session_timeout_min_ms.into()),
-        session_timeout_max: Duration::from_millis(groups.session_timeout_max_ms.into()),
-        group_size_max: groups.members_max as usize,
-        offset_metadata_bytes_max: groups.offset_metadata_bytes_max as usize,
-        offsets_retention: Duration::from_millis(groups.offsets_retention_ms),
-        ..coordinator::Config::default()
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let topics = &config.topics;
-    let file = [
-        ("num.partitions", topics.num_partitions.to_string()),
-        ("message.max.bytes", topics.message_bytes_max.to_string()),
-        ("auto.create.topics.enable", topics.auto_create.to_string()),
-        ("default.replication.factor", topics.default_replication_factor.to_string()),
-    ];
-    Settings {
-        auto_create_topics: topics.auto_create,
-        num_partitions: topics.num_partitions,
-        default_replication_factor: topics.default_replication_factor,
-        replication_factor_lenient: topics.replication_factor_lenient,
-        file_configs: file.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        fetch_bytes_max: config.limits.fetch_bytes_max as usize,
-        fetch_wait_ms_max: FETCH_WAIT_MS_MAX,
+        Ok(Running { serving, controller, stop, tasks })
     }
 }

@@ -22,6 +22,7 @@ mod output;
 mod place;
 mod progress;
 mod serve;
+mod serving;
 mod text;
 
 use std::io;

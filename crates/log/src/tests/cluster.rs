@@ -10,6 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use journal::Staging;
+use journal::memory::Memory;
 use metadata::{Command, Configs, Controller, Image, PartitionState, Reply};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -183,6 +185,8 @@ pub(super) struct Cluster {
     controller: Controller,
     pub(super) metadata: metadata::Handle,
     staging: TempDir,
+    /// In place of the folder.
+    pub(super) disk: Option<Memory>,
     pub(super) options: Options,
     pub(super) metrics: Metrics,
     running: Option<Log>,
@@ -191,7 +195,7 @@ pub(super) struct Cluster {
 /// Segments are sealed by hand, and everything has room.
 pub(super) fn options() -> Options {
     Options {
-        staging: PathBuf::new(),
+        staging: Staging::new(""),
         segment_bytes: 256 << 10,
         seal_interval: Duration::from_secs(3600),
         staging_bytes_max: 1 << 30,
@@ -219,6 +223,7 @@ impl Cluster {
             controller,
             metadata,
             staging: TempDir::new().unwrap(),
+            disk: None,
             options,
             metrics: Metrics::default(),
             running: None,
@@ -269,7 +274,11 @@ impl Cluster {
             random: self.random.clone(),
             metrics: self.metrics.clone(),
         };
-        let options = Options { staging: staging.to_owned(), ..self.options.clone() };
+        let staging = match &self.disk {
+            Some(disk) => Staging::on(Arc::new(disk.clone()), "/staging"),
+            None => Staging::new(staging),
+        };
+        let options = Options { staging, ..self.options.clone() };
         Log::open(options, Identity { broker, incarnation }, environment).await
     }
 
@@ -292,6 +301,16 @@ impl Cluster {
     pub(super) async fn kill_and_lose_disk(&mut self) {
         self.kill().await;
         self.lose_disk();
+    }
+
+    /// A cluster whose staging disk can be made to fail.
+    pub(super) async fn on_faulty_disk() -> (Self, Memory) {
+        let mut cluster = Self::new(options()).await;
+        cluster.close(DEADLINE).await;
+        let disk = Memory::new();
+        cluster.disk = Some(disk.clone());
+        cluster.start().await;
+        (cluster, disk)
     }
 
     /// What lies on the staging disk is gone.

@@ -1,0 +1,90 @@
+//! A staging disk that fails: nothing is acknowledged after it, nothing acknowledged is lost, and a new journal goes on.
+
+use std::io::ErrorKind;
+
+use journal::memory::{Call, Memory};
+
+use super::cluster::{Cluster, DEADLINE, Puts, batch, of_producer, within};
+use crate::AppendError;
+
+/// Makes the next call fail, and appends until the journal has failed. Returns what was acknowledged meanwhile.
+async fn fail(cluster: &Cluster, disk: &Memory, t: records::TopicPartition, call: Call) -> Vec<(i64, String)> {
+    disk.fail(call, ErrorKind::StorageFull, usize::MAX);
+    let mut acked = Vec::new();
+    for n in 0..1000 {
+        // Large, so that segments are made too.
+        let value = format!("{n}-{}", "v".repeat(20_000));
+        let Ok(appended) = cluster.send(t, batch(&[&value])).await else { break };
+        if within("it is answered", appended.committed).await.is_err() {
+            break;
+        }
+        acked.push((appended.base_offset.0, value));
+    }
+    within("it fails", cluster.log().failed()).await;
+    acked
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_and_works_again_goes_on_in_a_new_journal_and_loses_nothing() {
+    for call in [Call::Write, Call::Sync, Call::Create, Call::Allocate, Call::SyncFolder] {
+        let (mut cluster, disk) = Cluster::on_faulty_disk().await;
+        let t = cluster.create("t", 1).await[0];
+        cluster.store.puts(Puts::Blocked);
+        let mut all = cluster.append_values(t, &["a", "b"]).await;
+        all.extend(fail(&cluster, &disk, t, call).await);
+        assert!(matches!(cluster.send(t, batch(&["late"])).await, Err(AppendError::JournalEnded)), "{call:?}");
+        assert_eq!(
+            cluster.read(t).await,
+            all,
+            "{call:?}: reading goes on, and shows nothing that was not acknowledged"
+        );
+        let high_watermark = cluster.partition(t).high_watermark();
+
+        disk.heal();
+        cluster.close(std::time::Duration::ZERO).await;
+        cluster.start().await;
+        assert_eq!(
+            cluster.partition(t).high_watermark(),
+            high_watermark,
+            "{call:?}: what failed is not part of the log"
+        );
+        all.extend(cluster.append_values(t, &["c"]).await);
+        assert_eq!(cluster.read(t).await, all, "{call:?}");
+        assert!(all.windows(2).all(|two| two[0].0 + 1 == two[1].0), "{call:?}: without a gap");
+        // And when the power goes.
+        cluster.close(std::time::Duration::ZERO).await;
+        disk.cut_power();
+        cluster.start().await;
+        assert_eq!(cluster.read(t).await, all, "{call:?}");
+        cluster.store.puts(Puts::Pass);
+        cluster.upload().await;
+        assert_eq!(cluster.read(t).await, all, "{call:?}");
+        assert_eq!(cluster.metrics.get().lost_journals.get(), 0, "{call:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_tries_again_after_a_failed_sync_is_stored_once() {
+    let (mut cluster, disk) = Cluster::on_faulty_disk().await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.append(t, of_producer(7, 0, 0, &["a"])).await;
+    disk.fail(Call::Sync, ErrorKind::Other, 1);
+    let unknown = cluster.send(t, of_producer(7, 0, 1, &["b"])).await.unwrap();
+    assert!(within("it is answered", unknown.committed).await.is_err(), "not acknowledged");
+    cluster.close(DEADLINE).await;
+    cluster.start().await;
+    assert_eq!(cluster.append(t, of_producer(7, 0, 1, &["b"])).await.0, 1);
+    assert_eq!(cluster.append(t, of_producer(7, 0, 1, &["b"])).await.0, 1, "the same again");
+    assert_eq!(cluster.read(t).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_probe_tells_whether_the_disk_works() {
+    let (cluster, disk) = Cluster::on_faulty_disk().await;
+    cluster.log().probe().await.unwrap();
+    for call in [Call::Create, Call::Allocate, Call::Write, Call::Sync] {
+        disk.fail(call, ErrorKind::Other, 1);
+        assert!(cluster.log().probe().await.is_err(), "{call:?}");
+        cluster.log().probe().await.unwrap();
+    }
+}
