@@ -195,6 +195,29 @@ impl Weir {
         }
     }
 
+    /// SIGTERM, and waits for the end; the exit code must be 0.
+    ///
+    /// # Errors
+    /// It does not end in time, or not well.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut running) => running.process.stop().with_context(|| tail(&self.log_path())),
+            None => Ok(()),
+        }
+    }
+
+    /// The process still runs.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_running(&mut self) -> Result<()> {
+        let running = self.process.as_mut().context("the broker was started")?;
+        match running.process.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("the broker ended: {status}\n{}", tail(&self.log_path())),
+        }
+    }
+
     /// Starts a broker that was killed or stopped, on the same data and ports, and waits until it is ready.
     ///
     /// # Errors
