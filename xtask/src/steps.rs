@@ -64,6 +64,7 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
     ("proxy_quic", &["python"]),
     ("object_store", &["minio", "versitygw"]),
     ("lost_answers", &["minio"]),
+    ("store_weather", &["minio"]),
     ("stores", &["minio", "versitygw", "s3s-fs"]),
 ];
 

@@ -260,7 +260,8 @@ impl Options {
         Ok(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(5),
+                // Short, so that little time passes unused once a store that was away is back.
+                max_backoff: Duration::from_secs(1),
                 base: 2.0,
             },
             max_retries: usize::try_from(max_retries).expect("at most 100"),
