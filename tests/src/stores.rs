@@ -18,6 +18,8 @@ use crate::process::Process;
 const USER: &str = "weir";
 const PASSWORD: &str = "weirsecret";
 const BUCKET: &str = "weir";
+/// The key that a MinIO of a test's own has in its key management.
+pub const KMS_KEY: &str = "weir-key";
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,8 @@ impl Kind {
                 command.args(["server", "--quiet", "--address", &address]).arg(data);
                 command.envs([("MINIO_ROOT_USER", USER), ("MINIO_ROOT_PASSWORD", PASSWORD)]);
                 command.envs([("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off")]);
+                // 32 bytes in base64.
+                command.env("MINIO_KMS_SECRET_KEY", format!("{KMS_KEY}:{}=", "A".repeat(43)));
             }
             Self::VersityGw => {
                 command.args(["--port", &address, "-a", USER, "-s", PASSWORD, "-q", "posix"]).arg(data);
