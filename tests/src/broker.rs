@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::clock::{Deadline, WallClock};
-use crate::minio::http_get;
+use crate::http::http_get;
 use crate::places;
 use crate::process::{Process, append};
 
@@ -215,23 +215,6 @@ impl Weir {
         }
     }
 
-    /// The sum of a metric over its labels.
-    ///
-    /// # Errors
-    /// There is none of this name.
-    pub fn metric(&self, name: &str) -> Result<f64> {
-        let (_, text) = http_get(&self.http(), "/metrics")?;
-        let value = |line: &str| {
-            let (series, value) = line.rsplit_once(' ')?;
-            (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
-        };
-        let values: Vec<f64> = text.lines().filter_map(value).collect();
-        if values.is_empty() {
-            bail!("/metrics has no {name}");
-        }
-        Ok(values.iter().sum())
-    }
-
     /// `kill -9`.
     ///
     /// # Errors
@@ -240,6 +223,29 @@ impl Weir {
         match self.process.take() {
             Some(mut running) => running.process.kill(),
             None => Ok(()),
+        }
+    }
+
+    /// SIGTERM, and waits for the end; the exit code must be 0.
+    ///
+    /// # Errors
+    /// It does not end in time, or not well.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut running) => running.process.stop().with_context(|| tail(&self.log_path())),
+            None => Ok(()),
+        }
+    }
+
+    /// The process still runs.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_running(&mut self) -> Result<()> {
+        let running = self.process.as_mut().context("the broker was started")?;
+        match running.process.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("the broker ended: {status}\n{}", tail(&self.log_path())),
         }
     }
 

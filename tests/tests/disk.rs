@@ -9,6 +9,7 @@ use weir_tests::clock::Deadline;
 use weir_tests::connection::Connection;
 use weir_tests::dice::Dice;
 use weir_tests::history::History;
+use weir_tests::http::metric;
 use weir_tests::load::{Load, Plan};
 
 const TOPIC: &str = "disk";
@@ -45,7 +46,7 @@ fn a_full_staging_disk_refuses_and_goes_on_by_itself_when_there_is_room() -> Res
         let mut taken = 0;
         deadline().wait("the journal has failed", || {
             taken += fill(&filler, taken)?;
-            Ok((weir.metric("weir_journal_failed")? > 0.0).then_some(()))
+            Ok((metric(&weir.http(), "weir_journal_failed")? > 0.0).then_some(()))
         })?;
         ensure!(weir.ready().is_err(), "round {round}: not ready while the disk is full");
         // What was acknowledged is served all the while.

@@ -92,6 +92,20 @@ const TOOLS: &[Tool] = &[
         recipe: install::minio_recipe,
         install: install::minio,
     },
+    Tool {
+        name: "versitygw",
+        what: "the versitygw server, compiled (minutes, the first time)",
+        needs: &[GO],
+        recipe: install::versitygw_recipe,
+        install: install::versitygw,
+    },
+    Tool {
+        name: "s3s-fs",
+        what: "the s3s-fs server, compiled: a store that is to be refused",
+        needs: &[],
+        recipe: install::s3s_fs_recipe,
+        install: install::s3s_fs,
+    },
 ];
 
 /// One line per tool.

@@ -46,7 +46,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "clients",
         what: "real clients and servers against a running broker",
-        tools: &["python", "node", "go", "java", "kcat", "minio"],
+        tools: &["python", "node", "go", "java", "kcat", "minio", "versitygw", "s3s-fs"],
         run: clients,
     },
     Step { name: "crash", what: "a loaded broker is killed again and again", tools: &[], run: crash_step },
@@ -62,7 +62,11 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
     ("clients_java", &["java", "python"]),
     ("clients_kcat", &["kcat", "python"]),
     ("proxy_quic", &["python"]),
-    ("object_store", &["minio"]),
+    ("object_store", &["minio", "versitygw"]),
+    ("lost_answers", &["minio"]),
+    ("store_weather", &["minio"]),
+    ("store_encryption", &["minio"]),
+    ("stores", &["minio", "versitygw", "s3s-fs"]),
 ];
 
 /// A step ends within this, or is killed.

@@ -24,8 +24,8 @@ use crate::store::{Inner, Log};
 
 /// The first delay after a failure; it doubles from there.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// The longest delay between two tries.
-const RETRY_LAST: Duration = Duration::from_secs(10);
+/// The longest delay between two tries: producers that wait for room wait for it too, once the store is back.
+const RETRY_LAST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum UploadError {

@@ -34,7 +34,7 @@ const S3: &[&str] = &[
     "session_token",
     "profile",
     "encryption",
-    "encryption_key_id",
+    "kms_key_id",
 ];
 const GS: &[&str] = &["endpoint", "service_account_file", "service_account_key"];
 const AZ: &[&str] =
@@ -260,7 +260,8 @@ impl Options {
         Ok(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(5),
+                // Short, so that little time passes unused once a store that was away is back.
+                max_backoff: Duration::from_secs(1),
                 base: 2.0,
             },
             max_retries: usize::try_from(max_retries).expect("at most 100"),
@@ -313,13 +314,7 @@ impl Options {
         if let Some(endpoint) = self.get("endpoint") {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }
-        for (option, key) in [("encryption", "aws_server_side_encryption"), ("encryption_key_id", "aws_sse_kms_key_id")]
-        {
-            if let Some(value) = self.get(option) {
-                let key: AmazonS3ConfigKey = key.parse().expect("object_store knows its own keys");
-                builder = builder.with_config(key, value);
-            }
-        }
+        builder = self.encrypted(builder)?;
         let path_style = self.flag("path_style", self.get("endpoint").is_some() || bucket.contains('.'))?;
         Ok(builder
             .with_bucket_name(bucket)
@@ -327,6 +322,35 @@ impl Options {
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_client_options(self.client()?)
             .with_retry(self.retry()?))
+    }
+
+    /// With the headers that make S3 encrypt what it is given.
+    fn encrypted(&self, builder: AmazonS3Builder) -> Result<AmazonS3Builder, OpenError> {
+        let kms_key_id = self.get("kms_key_id");
+        let algorithm = match (self.get("encryption"), kms_key_id) {
+            (Some("sse-kms"), _) => "aws:kms",
+            (_, Some(_)) => {
+                return Err(OpenError::Value {
+                    option: "kms_key_id",
+                    expected: "given with `sse-kms` only".to_owned(),
+                });
+            }
+            (None | Some("none"), None) => return Ok(builder),
+            (Some("sse-s3"), None) => "AES256",
+            (Some(_), None) => {
+                let expected = "`none`, `sse-s3` or `sse-kms`".to_owned();
+                return Err(OpenError::Value { option: "encryption", expected });
+            }
+        };
+        let set = |builder: AmazonS3Builder, key: &str, value: &str| {
+            let key: AmazonS3ConfigKey = key.parse().expect("object_store knows its own keys");
+            builder.with_config(key, value)
+        };
+        let builder = set(builder, "aws_server_side_encryption", algorithm);
+        Ok(match kms_key_id {
+            Some(id) => set(builder, "aws_sse_kms_key_id", id),
+            None => builder,
+        })
     }
 
     fn gs(&self, bucket: &str) -> Result<GoogleCloudStorageBuilder, OpenError> {

@@ -3,6 +3,7 @@
 //! [`start`] binds the listeners and says where they are; the rest boots behind it: pre-flight, metadata, recovery of
 //! what earlier incarnations left on the staging disk, groups. Requests are answered from [`Broker::ready`] on.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +16,10 @@ use metadata::Controller;
 use objects::cache::Reader;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use records::Random;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +31,10 @@ use crate::serving::{Ground, Serving};
 
 /// How long the metadata may take to close.
 const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A start that waits for the object store says so this often.
+const STORE_SLOW: Duration = Duration::from_secs(3);
+/// The pause between two tries to use a store that did not answer.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -75,6 +82,8 @@ struct Running {
 #[derive(Default)]
 struct Status {
     booted: AtomicBool,
+    /// What the start waits for, while it does.
+    waits_for: Mutex<Option<String>>,
     serving: Mutex<Option<Arc<Serving>>>,
 }
 
@@ -204,7 +213,9 @@ fn health(status: &Arc<Status>) -> Arc<http::Health> {
         let status = status.clone();
         move || match status.booted.load(Ordering::Acquire) {
             true => Ok(()),
-            false => Err("the broker is starting: it reads the metadata and recovers the staging disk".to_owned()),
+            false => Err(status.waits_for.lock().clone().unwrap_or_else(|| {
+                "the broker is starting: it reads the metadata and recovers the staging disk".to_owned()
+            })),
         }
     };
     let writable = {
@@ -297,10 +308,10 @@ struct Boot {
 impl Boot {
     async fn run(self) -> anyhow::Result<Running> {
         let Environment { clock, random } = self.environment.clone();
-        objects::preflight::run(&self.store, &random).await.context("the object store cannot be used")?;
+        self.preflight(&random).await?;
         let cluster = self.config.cluster.name.clone();
         let options = metadata::Options::new(self.store.clone(), &cluster, clock, random);
-        let controller = Controller::open(options).await.context("the cluster's metadata cannot be opened")?;
+        let controller = self.controller(options).await?;
         let metadata = controller.handle();
         let ground = Ground {
             config: self.config,
@@ -330,5 +341,45 @@ impl Boot {
         *self.status.serving.lock() = Some(serving.clone());
         self.status.booted.store(true, Ordering::Release);
         Ok(Running { serving, controller, stop, tasks })
+    }
+
+    /// Proves that the store can be used, and waits for one that does not answer.
+    async fn preflight(&self, random: &Arc<dyn Random>) -> anyhow::Result<()> {
+        loop {
+            match self.saying_so(objects::preflight::run(&self.store, random)).await {
+                Err(error) if error.is_retriable() => self.pause(&error).await,
+                proven => return proven.map(drop).context("the object store cannot be used"),
+            }
+        }
+    }
+
+    /// Opens the metadata, and waits for a store that does not answer.
+    async fn controller(&self, options: metadata::Options) -> anyhow::Result<Controller> {
+        loop {
+            match self.saying_so(Controller::open(options.clone())).await {
+                Err(error @ metadata::OpenError::Unavailable(_)) => self.pause(&error).await,
+                opened => return opened.context("the cluster's metadata cannot be opened"),
+            }
+        }
+    }
+
+    /// Does the work, and says in the log and in `/readyz` while the store keeps it waiting.
+    async fn saying_so<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let mut work = Box::pin(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(STORE_SLOW, &mut work).await {
+                *self.status.waits_for.lock() = None;
+                return done;
+            }
+            let waited_s = started.elapsed().as_secs();
+            tracing::warn!(store = %self.store, waited_s, "the object store does not answer: the start waits for it");
+            *self.status.waits_for.lock() = Some(format!("the start waits for the object store {}", self.store));
+        }
+    }
+
+    async fn pause(&self, error: &(dyn std::error::Error + Sync)) {
+        tracing::warn!(%error, "the object store does not answer: the start tries again");
+        tokio::time::sleep(STORE_RETRY).await;
     }
 }

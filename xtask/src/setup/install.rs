@@ -17,6 +17,9 @@ use crate::{
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
+/// A version that lets several writers win a race: that is what it is for.
+const S3S_FS: &str = "0.14.1";
+const VERSITYGW: &str = "v1.8.0";
 const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
 /// An installation found that it cannot be done on this machine.
@@ -199,7 +202,7 @@ pub(super) fn cargo_deny_recipe(_: &Context) -> Result<String> {
 }
 
 pub(super) fn cargo_deny(context: &Context, log: &mut Log) -> Result<()> {
-    cargo_install(context, log, "cargo-deny", CARGO_DENY)
+    cargo_install(context, log, "cargo-deny", CARGO_DENY, &[])
 }
 
 pub(super) fn cargo_fuzz_recipe(_: &Context) -> Result<String> {
@@ -211,7 +214,7 @@ pub(super) fn cargo_fuzz(context: &Context, log: &mut Log) -> Result<()> {
         let how = "fuzzing needs a nightly compiler: rustup toolchain install nightly";
         return Err(Missing(how.into()).into());
     }
-    cargo_install(context, log, "cargo-fuzz", CARGO_FUZZ)
+    cargo_install(context, log, "cargo-fuzz", CARGO_FUZZ, &[])
 }
 
 fn exists_nightly() -> bool {
@@ -219,10 +222,10 @@ fn exists_nightly() -> bool {
 }
 
 /// Without optimisation: it is compiled once and runs for seconds.
-fn cargo_install(context: &Context, log: &mut Log, name: &str, version: &str) -> Result<()> {
+fn cargo_install(context: &Context, log: &mut Log, name: &str, version: &str, more: &[&str]) -> Result<()> {
     let mut install = Command::new("cargo");
     install.args(["install", "--locked", "--force", "--debug", "--config", "profile.dev.debug=false"]);
-    install.args([name, "--version", version]).arg("--root").arg(&context.cache);
+    install.args([name, "--version", version]).args(more).arg("--root").arg(&context.cache);
     install.current_dir(&context.root);
     log.run(&mut install, DEADLINE)
 }
@@ -237,12 +240,32 @@ pub(super) fn minio(context: &Context, log: &mut Log) -> Result<()> {
     if binary.exists() && log.run(Command::new(&binary).arg("--version"), DEADLINE).is_ok() {
         return Ok(());
     }
-    // Two gigabytes of sources and objects that nothing else needs.
-    let folder = TemporaryFolder::new("go-minio")?;
+    go_install(context, log, "minio", "github.com/minio/minio@latest")
+}
+
+pub(super) fn versitygw_recipe(_: &Context) -> Result<String> {
+    Ok(VERSITYGW.into())
+}
+
+pub(super) fn versitygw(context: &Context, log: &mut Log) -> Result<()> {
+    go_install(context, log, "versitygw", &format!("github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}"))
+}
+
+fn go_install(context: &Context, log: &mut Log, name: &str, module: &str) -> Result<()> {
+    // Gigabytes of sources and objects that nothing else needs.
+    let folder = TemporaryFolder::new(&format!("go-{name}"))?;
     let mut install = Command::new("go");
-    install.args(["install", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "github.com/minio/minio@latest"]);
+    install.args(["install", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", module]);
     install.env("GOBIN", context.cache.join("bin")).env("GOFLAGS", "-modcacherw").env("CGO_ENABLED", "0");
     install.env("GOMODCACHE", folder.0.join("mod")).env("GOCACHE", folder.0.join("build"));
     install.current_dir(&folder.0);
     log.run(&mut install, DEADLINE)
+}
+
+pub(super) fn s3s_fs_recipe(_: &Context) -> Result<String> {
+    Ok(S3S_FS.into())
+}
+
+pub(super) fn s3s_fs(context: &Context, log: &mut Log) -> Result<()> {
+    cargo_install(context, log, "s3s-fs", S3S_FS, &["--features", "binary"])
 }

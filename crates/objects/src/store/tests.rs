@@ -36,6 +36,8 @@ fn wrong_values_say_what_is_right() {
     assert!(error("s3://b?request_timeout_ms=0", &[]).contains("a number from 10 to"));
     assert!(error("s3://b?retries_max=-1", &[]).contains("a number from 0 to 100"));
     assert!(error("s3://b?access_key_id=x", &[]).contains("`secret_access_key` must be given together"));
+    assert!(error("s3://b?encryption=AES256", &[]).contains("`none`, `sse-s3` or `sse-kms`"));
+    assert!(error("s3://b?encryption=sse-s3&kms_key_id=k", &[]).contains("`kms_key_id` must be given with `sse-kms`"));
     assert!(error("s3://b?ca_file=%2Fdoes%2Fnot%2Fexist", &[]).contains("ca_file"));
 }
 
@@ -79,7 +81,7 @@ async fn keys_are_relative_to_the_url() {
 #[test]
 fn every_scheme_opens() {
     open("s3://b/p?region=eu-central-1&access_key_id=a&secret_access_key=b", &[]).unwrap();
-    open("s3://b", &options(&[("endpoint", "http://127.0.0.1:9000/"), ("encryption", "AES256")])).unwrap();
+    open("s3://b", &options(&[("endpoint", "http://127.0.0.1:9000/"), ("encryption", "sse-s3")])).unwrap();
     let account = r#"{"private_key":"x","private_key_id":"x","client_email":"x","disable_oauth":true}"#;
     open("gs://b/p", &options(&[("service_account_key", account)])).unwrap();
     open("az://c/p", &options(&[("use_emulator", "true")])).unwrap();

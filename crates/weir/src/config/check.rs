@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::listeners::{is_wildcard, split_host_port};
 use super::secret::SECRETS;
+use super::store::Encryption;
 use super::tree::Path;
 use super::{Authentication, Config, Protocol};
 
@@ -77,6 +78,9 @@ fn store(config: &Config, problems: &mut Problems) {
             ("secret_access_key", "access_key_id")
         };
         problems.add(&format!("store.{there}"), format!("is set without `store.{missing}`; give both or neither"));
+    }
+    if store.kms_key_id.is_some() && store.encryption != Encryption::SseKms {
+        problems.add("store.kms_key_id", "is for `store.encryption: sse-kms`");
     }
 }
 

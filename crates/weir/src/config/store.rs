@@ -38,12 +38,13 @@ pub(crate) struct Store {
     /// S3: the profile in the shared AWS files. Default: none.
     #[serde(default)]
     pub(crate) profile: Option<String>,
-    /// S3: encryption at rest by the store, `AES256` or `aws:kms`. Default: what the bucket does by itself.
+    /// S3: encryption at rest by the store, asked for with each PUT: `none` (what the bucket does by itself), `sse-s3`
+    /// (keys of the store) or `sse-kms` (a key of the key management service). Default: none.
     #[serde(default)]
-    pub(crate) encryption: Option<String>,
-    /// S3: the id of the key for `aws:kms`. Default: the account's own key.
+    pub(crate) encryption: Encryption,
+    /// S3: the id of the key for `sse-kms`. Default: the account's own key for S3.
     #[serde(default)]
-    pub(crate) encryption_key_id: Option<String>,
+    pub(crate) kms_key_id: Option<String>,
     /// Google: the file with the service account's key. Default: none, and the standard Google chain of credentials is
     /// used.
     #[serde(default)]
@@ -95,6 +96,30 @@ pub(crate) struct Store {
     pub(crate) retry_timeout_ms: u64,
 }
 
+/// Encryption at rest, as S3 has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Encryption {
+    /// What the bucket does by itself.
+    #[default]
+    None,
+    /// With keys of the store: SSE-S3.
+    SseS3,
+    /// With a key of the key management service: SSE-KMS.
+    SseKms,
+}
+
+impl Encryption {
+    /// As `objects::open` takes it; nothing for stores that know no such option.
+    fn option(self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::SseS3 => Some("sse-s3".to_owned()),
+            Self::SseKms => Some("sse-kms".to_owned()),
+        }
+    }
+}
+
 fn request_timeout_ms() -> u64 {
     60_000
 }
@@ -124,8 +149,8 @@ impl Store {
             ("secret_access_key", read(&self.secret_access_key)?),
             ("session_token", read(&self.session_token)?),
             ("profile", self.profile.clone()),
-            ("encryption", self.encryption.clone()),
-            ("encryption_key_id", self.encryption_key_id.clone()),
+            ("encryption", self.encryption.option()),
+            ("kms_key_id", self.kms_key_id.clone()),
             ("service_account_file", path(&self.service_account_file)),
             ("account", self.account.clone()),
             ("access_key", read(&self.access_key)?),
