@@ -28,6 +28,8 @@ pub struct Token {
 pub(crate) struct Shared {
     /// Bytes of frames on the staging disk: those of [`journal::Catalog::bytes`], counted as they come and go.
     pub(crate) staged: AtomicU64,
+    /// Batches in them.
+    pub(crate) staged_batches: AtomicU64,
     /// Woken when a segment is sealed.
     pub(crate) sealed: Notify,
     /// Woken when the staging disk may have less room than it should.
@@ -66,6 +68,7 @@ impl Committed<Token> for Commits {
 
     fn synced(&mut self, stats: Stats) {
         let staged = self.shared.staged.fetch_add(stats.bytes, Ordering::AcqRel) + stats.bytes;
+        self.shared.staged_batches.fetch_add(stats.appends as u64, Ordering::AcqRel);
         self.metrics.staged(staged);
         self.metrics.synced(stats);
     }

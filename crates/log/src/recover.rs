@@ -165,6 +165,8 @@ impl Log {
         let shared = Arc::new(Shared::default());
         let staged = catalog.usage().staged_bytes;
         shared.staged.store(staged, Ordering::Release);
+        // Nothing is cached yet: all that the indexes hold is staged.
+        shared.staged_batches.store(catalog.usage().entries, Ordering::Release);
         metrics.staged(staged);
         let commits = Commits {
             ring: Ring::new(options.tail_bytes_max),

@@ -35,6 +35,7 @@ pub(crate) fn uploaded(inner: &Inner, segment: &Segment) {
     }
     segment.mark_uploaded();
     let staged = inner.shared.staged.fetch_sub(segment.len(), Ordering::AcqRel) - segment.len();
+    inner.shared.staged_batches.fetch_sub(segment.entries(), Ordering::AcqRel);
     inner.metrics.staged(staged);
     inner.unstaged.notify_waiters();
     inner.shared.crowded.notify_one();

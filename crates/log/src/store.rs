@@ -31,6 +31,8 @@ pub struct Options {
     pub seal_interval: Duration,
     /// What may lie on the staging disk and not in the object store; beyond it, appends slow and are then refused.
     pub staging_bytes_max: u64,
+    /// How many batches those may be: the index of each costs some 32 bytes of memory.
+    pub staged_batches_max: u64,
     /// The newest batches kept in memory for readers.
     pub tail_bytes_max: usize,
     /// Batches that were received and are not committed.
@@ -178,7 +180,10 @@ impl Log {
         let room = async {
             loop {
                 let unstaged = inner.unstaged.notified();
-                if self.staged_bytes() < inner.options.staging_bytes_max {
+                let staged_batches = inner.shared.staged_batches.load(Ordering::Acquire);
+                if self.staged_bytes() < inner.options.staging_bytes_max
+                    && staged_batches < inner.options.staged_batches_max
+                {
                     break;
                 }
                 unstaged.await;

@@ -28,6 +28,8 @@ use crate::offsets::{self, OffsetsPartition};
 
 /// How long an append waits for room before it is refused.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Batches that are not uploaded: their index takes up to 128 MiB of memory.
+const STAGED_BATCHES_MAX: u64 = 4 << 20;
 /// The longest that a fetch waits, whatever it asks for.
 const FETCH_WAIT_MS_MAX: i32 = 60_000;
 /// Partitions of the topic that keeps consumers' offsets.
@@ -215,6 +217,7 @@ fn log_options(config: &Config) -> log::Options {
         segment_bytes: config.staging.segment_bytes,
         seal_interval: Duration::from_millis(config.staging.seal_interval_ms),
         staging_bytes_max: config.staging.bytes_max,
+        staged_batches_max: STAGED_BATCHES_MAX,
         tail_bytes_max: 128 << 20,
         inflight_bytes_max: 64 << 20,
         admission_timeout: ADMISSION_TIMEOUT,

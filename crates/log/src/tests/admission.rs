@@ -8,8 +8,13 @@ use crate::AppendError;
 #[tokio::test]
 async fn a_full_staging_disk_slows_then_refuses_and_resumes_after_the_upload() {
     let admission_timeout = Duration::from_millis(50);
-    let staging_bytes_max = 20_000;
-    let cluster = Cluster::new(Options { admission_timeout, staging_bytes_max, ..options() }).await;
+    refuses_and_resumes(Options { admission_timeout, staging_bytes_max: 20_000, ..options() }).await;
+    refuses_and_resumes(Options { admission_timeout, staged_batches_max: 20, ..options() }).await;
+}
+
+async fn refuses_and_resumes(options: Options) {
+    let Options { admission_timeout, staging_bytes_max, staged_batches_max, .. } = options;
+    let cluster = Cluster::new(options).await;
     let t = cluster.create("t", 1).await[0];
     cluster.store.puts(Puts::Blocked);
     let value = "v".repeat(1000);
@@ -33,7 +38,7 @@ async fn a_full_staging_disk_slows_then_refuses_and_resumes_after_the_upload() {
     };
     assert!(matches!(refused, AppendError::Busy));
     assert!(taken > 10);
-    assert!(cluster.log().staged_bytes() < staging_bytes_max + 2000);
+    assert!(cluster.log().staged_bytes() < staging_bytes_max + 2000 && taken as u64 <= staged_batches_max + 1);
     assert_eq!(cluster.read(t).await.len(), taken, "reads go on");
     // One that waits gets in when there is room.
     cluster.log().seal();

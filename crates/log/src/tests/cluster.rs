@@ -199,6 +199,7 @@ pub(super) fn options() -> Options {
         segment_bytes: 256 << 10,
         seal_interval: Duration::from_secs(3600),
         staging_bytes_max: 1 << 30,
+        staged_batches_max: 1 << 20,
         tail_bytes_max: 16 << 20,
         inflight_bytes_max: 8 << 20,
         admission_timeout: DEADLINE,
