@@ -398,6 +398,7 @@ fn a_sync_that_hangs_commits_nothing_and_goes_on_when_it_returns() {
         std::thread::yield_now();
     }
     assert!(running.told.try_recv().is_err(), "nothing is committed");
+    assert!(running.writer.waits_for() > Duration::ZERO);
     disk.heal();
     assert!(matches!(running.next(), Event::Committed(1)));
 }

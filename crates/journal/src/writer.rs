@@ -87,6 +87,8 @@ struct Shared<T> {
     queue: Mutex<Queue<T>>,
     wake: Condvar,
     tracker: Mutex<Tracker>,
+    /// Since when the thread waits for the disk, while it does.
+    waits_since: Mutex<Option<Instant>>,
     queue_bytes_max: usize,
 }
 
@@ -118,6 +120,7 @@ impl<T: Send + 'static> Writer<T> {
             queue: Mutex::new(Queue { appends: Vec::new(), bytes: 0, next: start, roll: false, ended: false }),
             wake: Condvar::new(),
             tracker: Mutex::new(Tracker::new(1, 1, start)),
+            waits_since: Mutex::new(None),
             queue_bytes_max: options.queue_bytes_max,
         });
         let thread = Thread {
@@ -181,6 +184,12 @@ impl<T: Send + 'static> Writer<T> {
     /// Everything below `position` is deleted from this disk.
     pub fn trimmed(&self, position: Position) {
         self.shared.tracker.lock().trimmed(position);
+    }
+
+    /// How long the disk has been writing or syncing one group: a disk that hangs shows here.
+    #[must_use]
+    pub fn waits_for(&self) -> Duration {
+        self.shared.waits_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether appends are still taken.
@@ -247,16 +256,25 @@ enum Work<T> {
 impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
     fn run(mut self) {
         loop {
-            let result = match self.next_work() {
+            let work = self.next_work();
+            self.touches_disk();
+            let result = match work {
                 Work::Write(group) => self.write_group(group),
                 Work::Seal => self.seal(),
                 Work::End => return,
             };
+            *self.shared.waits_since.lock() = None;
             if let Err(error) = result {
                 self.fail(&error);
                 return;
             }
         }
+    }
+
+    fn touches_disk(&self) -> Instant {
+        let since = now();
+        *self.shared.waits_since.lock() = Some(since);
+        since
     }
 
     fn next_work(&mut self) -> Work<T> {
@@ -292,7 +310,7 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
     fn write_group(&mut self, group: Vec<Append<T>>) -> io::Result<()> {
         let mut group = group.into_iter().peekable();
         while let Some(first) = group.next() {
-            let started = now();
+            let started = self.touches_disk();
             let mut room = self.room_for(&first)?;
             let mut run = vec![first];
             while let Some(next) = group.next_if(|next| frame_len(&next.batch) as u64 <= room) {

@@ -249,6 +249,12 @@ impl Log {
         self.inner.journal.is_open() && !self.inner.shared.failed.is_cancelled()
     }
 
+    /// How long the staging disk has been writing or syncing one group: a disk that hangs shows here.
+    #[must_use]
+    pub fn waits_for_disk(&self) -> Duration {
+        self.inner.journal.waits_for()
+    }
+
     /// Waits until the journal has failed: from then on nothing is appended, and reading goes on. Cancellation safe.
     pub async fn failed(&self) {
         self.inner.shared.failed.cancelled().await;

@@ -31,6 +31,8 @@ use crate::serving::{Ground, Serving};
 
 /// How long the metadata may take to close.
 const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A disk that writes or syncs one group for so long is not ready.
+const DISK_HANGS: Duration = Duration::from_secs(5);
 /// A start that waits for the object store says so this often.
 const STORE_SLOW: Duration = Duration::from_secs(3);
 /// The pause between two tries to use a store that did not answer.
@@ -220,10 +222,18 @@ fn health(status: &Arc<Status>) -> Arc<http::Health> {
     };
     let writable = {
         let status = status.clone();
-        move || match status.serving.lock().as_ref().map(|serving| serving.log().is_writable()) {
-            Some(true) => Ok(()),
-            Some(false) => Err("the staging disk failed: nothing is appended until it works again".to_owned()),
-            None => Err("the log is not open yet".to_owned()),
+        move || {
+            let Some(log) = status.serving.lock().as_ref().map(|serving| serving.log()) else {
+                return Err("the log is not open yet".to_owned());
+            };
+            let waits_for = log.waits_for_disk();
+            if !log.is_writable() {
+                Err("the staging disk failed: nothing is appended until it works again".to_owned())
+            } else if waits_for > DISK_HANGS {
+                Err(format!("the staging disk has not answered for {} s: nothing is acknowledged", waits_for.as_secs()))
+            } else {
+                Ok(())
+            }
         }
     };
     Arc::new(http::Health {
