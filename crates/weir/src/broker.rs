@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use coordinator::Coordinator;
 use futures::future::join_all;
-use kafka::api::{Api, ApiMetrics, Handler, Parts, Settings};
+use kafka::api::{Api, ApiMetrics, Handler, Parts, SessionLimits, Settings};
 use kafka::{Front, Listener, ListenerConfig};
 use log::Log;
 use metadata::{Command, Configs, Controller, Reply};
@@ -192,14 +192,24 @@ fn front_limits(limits: &config::Limits) -> kafka::Limits {
     kafka::Limits {
         connections_max: limits.connections_max as usize,
         connections_per_address_max: limits.connections_per_address_max as usize,
+        handshakes_max: limits.handshakes_max as usize,
+        handshakes_per_address_max: limits.handshakes_per_address_max as usize,
+        unvalidated_handshakes_max: limits.unvalidated_handshakes_max as usize,
         handshake_timeout: Duration::from_millis(limits.handshake_timeout_ms),
         frame_bytes_max: limits.request_bytes_max as usize,
         requests_in_flight_max: limits.requests_in_flight_max as usize,
-        request_bytes_in_flight_max: usize::try_from(limits.requests_memory_bytes).unwrap_or(usize::MAX),
+        request_bytes_in_flight_max: bytes(limits.requests_memory_bytes),
+        answer_bytes_max: bytes(limits.answers_memory_bytes),
+        write_timeout: Duration::from_millis(limits.write_timeout_ms),
         idle_timeout: Duration::from_millis(limits.idle_timeout_ms),
         quic_streams_max: limits.streams_per_connection_max,
         ..kafka::Limits::default()
     }
+}
+
+/// A number of bytes in memory.
+fn bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn cache_options(cache: &config::Cache) -> objects::cache::Options {
@@ -311,7 +321,9 @@ impl Boot {
         let Environment { clock, random } = self.environment.clone();
         objects::preflight::run(&self.store, &random).await.context("the object store cannot be used")?;
         let cluster = self.config.cluster.name.clone();
-        let options = metadata::Options::new(self.store.clone(), &cluster, clock.clone(), random.clone());
+        let mut options = metadata::Options::new(self.store.clone(), &cluster, clock.clone(), random.clone());
+        options.limits.topics_max = self.config.limits.topics_max as usize;
+        options.limits.partitions_max = self.config.limits.partitions_max as usize;
         let controller = Controller::open(options).await.context("the cluster's metadata cannot be opened")?;
         let metadata = controller.handle();
         let identity = self.register(&metadata).await?;
@@ -411,8 +423,8 @@ fn log_options(config: &Config) -> log::Options {
         segment_bytes: config.staging.segment_bytes,
         seal_interval: Duration::from_millis(config.staging.seal_interval_ms),
         staging_bytes_max: config.staging.bytes_max,
-        tail_bytes_max: 128 << 20,
-        inflight_bytes_max: 64 << 20,
+        tail_bytes_max: bytes(config.cache.tail_bytes),
+        inflight_bytes_max: bytes(config.limits.appends_memory_bytes),
         admission_timeout: ADMISSION_TIMEOUT,
         producers_max: 10_000,
         producer_expiration: Duration::from_secs(24 * 3600),
@@ -425,6 +437,7 @@ fn group_config(groups: &config::Groups) -> coordinator::Config {
         session_timeout_min: Duration::from_millis(groups.session_timeout_min_ms.into()),
         session_timeout_max: Duration::from_millis(groups.session_timeout_max_ms.into()),
         group_size_max: groups.members_max as usize,
+        groups_max: groups.groups_max as usize,
         offset_metadata_bytes_max: groups.offset_metadata_bytes_max as usize,
         offsets_retention: Duration::from_millis(groups.offsets_retention_ms),
         ..coordinator::Config::default()
@@ -447,5 +460,10 @@ fn settings(config: &Config) -> Settings {
         file_configs: file.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         fetch_bytes_max: config.limits.fetch_bytes_max as usize,
         fetch_wait_ms_max: FETCH_WAIT_MS_MAX,
+        inflated_bytes_max: bytes(config.limits.inflated_memory_bytes),
+        fetch_sessions: SessionLimits {
+            sessions_max: config.limits.fetch_sessions_max as usize,
+            partitions_max: config.limits.fetch_session_partitions_max as usize,
+        },
     }
 }
