@@ -30,8 +30,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Context, Frame, Front, Limits, Rope, Service, Step,
-    frames::{FrameError, Frames},
+    Answer, Context, Frame, Front, Limits, Reservation, Service, Step,
+    frames::{FrameError, Frames, Patience},
     metrics::{Counted, ListenerMetrics},
 };
 
@@ -39,6 +39,8 @@ use crate::{
 const COALESCED_BYTES: usize = 1 << 20;
 /// Segments given to the system in one write.
 const SEGMENTS_PER_WRITE: usize = 64;
+/// How often a write that does not go on is looked at.
+const SHORT_LOOK: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -55,6 +57,10 @@ pub(crate) enum End {
     Service(Cow<'static, str>),
     /// The client did not take its answers.
     WriteTimeout,
+    /// The client takes its answers, but slowly, and others have no memory for theirs.
+    SlowReader,
+    /// The client began a large request, and others have no memory for theirs.
+    NoRoom,
     /// The network failed, or the client vanished.
     Io(io::Error),
 }
@@ -63,15 +69,15 @@ impl End {
     /// How long answers are still finished: `None` when nobody is there to take them.
     fn grace(&self, limits: &Limits) -> Option<Duration> {
         match self {
-            Self::ClientClosed | Self::Protocol(_) | Self::Service(_) => Some(limits.end_grace),
+            Self::ClientClosed | Self::Protocol(_) | Self::Service(_) | Self::NoRoom => Some(limits.end_grace),
             Self::Shutdown => Some(limits.shutdown_grace),
-            Self::Idle | Self::WriteTimeout | Self::Io(_) => None,
+            Self::Idle | Self::WriteTimeout | Self::SlowReader | Self::Io(_) => None,
         }
     }
 
     /// Whether the client may still be reading.
     pub(crate) fn is_orderly(&self) -> bool {
-        !matches!(self, Self::WriteTimeout | Self::Io(_))
+        !matches!(self, Self::WriteTimeout | Self::SlowReader | Self::Io(_))
     }
 
     /// The label of the metric.
@@ -83,6 +89,8 @@ impl End {
             Self::Protocol(_) => "protocol",
             Self::Service(_) => "request",
             Self::WriteTimeout => "write_timeout",
+            Self::SlowReader => "slow_reader",
+            Self::NoRoom => "requests_memory",
             Self::Io(_) => "network",
         }
     }
@@ -101,13 +109,13 @@ pub(crate) struct Connection {
 
 /// An answer in the queue, with what it holds until it is written.
 struct Pending {
-    answer: Answer,
+    answer: Coming,
     _in_flight: InFlight,
 }
 
-enum Answer {
-    Ready(Rope),
-    Later(BoxFuture<'static, Option<Rope>>),
+enum Coming {
+    Ready(Answer),
+    Later(BoxFuture<'static, Option<Answer>>),
 }
 
 /// A request that has not been answered: its place in the connection's queue, its bytes in the broker's budget.
@@ -168,20 +176,22 @@ impl Connection {
         let limits = self.context.limits();
         let slots = Arc::new(Semaphore::new(self.in_flight_max()));
         let received = self.metrics.received_bytes.clone();
-        let mut frames = Frames::new(reader, limits.frame_bytes_max, limits.idle_timeout, received);
+        let patience = Patience { idle: limits.idle_timeout, short: limits.short_patience };
+        let budget = self.front.requests.clone();
+        let mut frames = Frames::new(reader, limits.frame_bytes_max, patience, budget, received);
         loop {
             let request = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return End::Shutdown,
-                request = self.next_request(&mut frames, &slots) => request,
+                request = self.next_request(service, &mut frames, &slots) => request,
             };
             let (frame, in_flight) = match request {
                 Ok(request) => request,
                 Err(error) => return End::from(error),
             };
             let answer = match service.start(&self.context, frame).await {
-                Step::Reply(rope) => Answer::Ready(rope),
-                Step::Later(later) => Answer::Later(later),
+                Step::Reply(bytes) => Coming::Ready(self.counted(bytes.into())),
+                Step::Later(later) => Coming::Later(later),
                 Step::NoReply => continue,
                 Step::Close(reason) => return End::Service(reason),
             };
@@ -193,14 +203,15 @@ impl Connection {
     }
 
     /// The next request, once there is room for it: in the connection's queue, and in the broker's budget of bytes.
-    async fn next_request<R: AsyncRead + Unpin>(
+    async fn next_request<S: Service, R: AsyncRead + Unpin>(
         &self,
+        service: &S,
         frames: &mut Frames<R>,
         slots: &Arc<Semaphore>,
     ) -> Result<(Frame, InFlight), FrameError> {
         self.context.throttled().await;
         let slot = Arc::clone(slots).acquire_owned().await.expect("the slots are never closed");
-        let payload = loop {
+        let (payload, held) = loop {
             match frames.next().await {
                 // Answers that are awaited hold slots; so do we.
                 Err(FrameError::Idle) if slots.available_permits() + 1 < self.in_flight_max() => {}
@@ -209,9 +220,26 @@ impl Connection {
             }
         };
         let received_at = Instant::now();
-        let bytes = self.front.reserve(payload.len()).await;
+        let bytes = match held {
+            None => self.front.requests.whole(service.weight(&payload)).await,
+            Some(mut held) => {
+                let besides = service.weight(&payload).saturating_sub(payload.len());
+                let until = Instant::now() + self.context.limits().short_patience;
+                let more = self.front.requests.more(Some(&held), besides, until).await.ok_or(FrameError::NoRoom)?;
+                held.merge(more);
+                held
+            }
+        };
         let in_flight = InFlight { _slot: slot, _bytes: bytes, _counted: Counted::new(&self.metrics.in_flight) };
         Ok((Frame { payload, received_at }, in_flight))
+    }
+
+    /// An answer whose bytes are in the budget.
+    fn counted(&self, mut answer: Answer) -> Answer {
+        if answer.reserved.is_none() {
+            answer.reserved = Some(self.front.answers.count(answer.bytes.len()));
+        }
+        answer
     }
 
     fn in_flight_max(&self) -> usize {
@@ -227,13 +255,13 @@ impl Connection {
         let mut answers = Answers { queue, head: None };
         let mut outbox = Outbox::default();
         while let Some(first) = answers.next().await {
-            outbox.push(first);
+            outbox.push(self, first);
             while outbox.bytes < COALESCED_BYTES
                 && let Some(Some(next)) = answers.next().now_or_never()
             {
-                outbox.push(next);
+                outbox.push(self, next);
             }
-            let written = outbox.write(writer, self.context.limits().write_timeout).await?;
+            let written = outbox.write(writer, &self.front).await?;
             self.metrics.sent_bytes.inc_by(written);
             *self.answered_at.lock() = Instant::now();
         }
@@ -248,6 +276,7 @@ impl From<FrameError> for End {
             FrameError::Truncated => Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "closed within a request")),
             FrameError::Idle => Self::Idle,
             FrameError::Length(reason) => Self::Protocol(reason),
+            FrameError::NoRoom => Self::NoRoom,
             FrameError::Io(error) => Self::Io(error),
         }
     }
@@ -261,18 +290,18 @@ struct Answers {
 
 impl Answers {
     /// The next answer in order, when it is ready; `None` when no more will come. Cancellation safe.
-    async fn next(&mut self) -> Option<(Option<Rope>, InFlight)> {
+    async fn next(&mut self) -> Option<(Option<Answer>, InFlight)> {
         if self.head.is_none() {
             self.head = Some(self.queue.recv().await?);
         }
-        if let Some(Pending { answer: Answer::Later(later), .. }) = &mut self.head {
-            let rope = later.await;
+        if let Some(Pending { answer: Coming::Later(later), .. }) = &mut self.head {
+            let answer = later.await;
             let Pending { _in_flight, .. } = self.head.take()?;
-            return Some((rope, _in_flight));
+            return Some((answer, _in_flight));
         }
         match self.head.take()? {
-            Pending { answer: Answer::Ready(rope), _in_flight } => Some((Some(rope), _in_flight)),
-            Pending { answer: Answer::Later(_), .. } => unreachable!("a later answer returned above"),
+            Pending { answer: Coming::Ready(answer), _in_flight } => Some((Some(answer), _in_flight)),
+            Pending { answer: Coming::Later(_), .. } => unreachable!("a later answer returned above"),
         }
     }
 }
@@ -282,36 +311,55 @@ impl Answers {
 struct Outbox {
     segments: VecDeque<Bytes>,
     bytes: usize,
-    answered: Vec<InFlight>,
+    answered: Vec<(InFlight, Option<Reservation>)>,
 }
 
 impl Outbox {
-    fn push(&mut self, (rope, in_flight): (Option<Rope>, InFlight)) {
-        for segment in rope.into_iter().flat_map(Rope::into_segments) {
+    fn push(&mut self, connection: &Connection, (answer, in_flight): (Option<Answer>, InFlight)) {
+        let Some(Answer { bytes, reserved }) = answer.map(|answer| connection.counted(answer)) else {
+            return self.answered.push((in_flight, None));
+        };
+        for segment in bytes.into_segments() {
             if !segment.is_empty() {
                 self.bytes += segment.len();
                 self.segments.push_back(segment);
             }
         }
-        self.answered.push(in_flight);
+        self.answered.push((in_flight, reserved));
     }
 
     /// Writes and flushes everything, then lets go of the requests that are thereby answered. Gives the bytes written.
-    async fn write<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, patience: Duration) -> Result<u64, End> {
+    async fn write<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, front: &Front) -> Result<u64, End> {
         let total = self.bytes as u64;
+        let limits = &front.limits;
+        let due = Instant::now() + limits.short_patience;
+        // Where memory for answers is short, all of them must be taken within the time, else some bytes.
+        let too_slow = || Instant::now() >= due && front.answers.is_short();
         while !self.segments.is_empty() {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.segments.len().min(SEGMENTS_PER_WRITE);
             for (slice, segment) in slices.iter_mut().zip(&self.segments) {
                 *slice = IoSlice::new(segment);
             }
-            let written = within(patience, writer.write_vectored(&slices[..count])).await?;
+            let since = Instant::now();
+            let written = loop {
+                // What was not written is offered again: a write that is dropped has written nothing.
+                match timeout(limits.write_timeout.min(SHORT_LOOK), writer.write_vectored(&slices[..count])).await {
+                    Ok(written) => break written.map_err(End::Io)?,
+                    Err(_) if since.elapsed() >= limits.write_timeout => return Err(End::WriteTimeout),
+                    Err(_) if too_slow() => return Err(End::SlowReader),
+                    Err(_) => {}
+                }
+            };
             if written == 0 {
                 return Err(End::Io(io::ErrorKind::WriteZero.into()));
             }
             self.consume(written);
+            if !self.segments.is_empty() && too_slow() {
+                return Err(End::SlowReader);
+            }
         }
-        within(patience, writer.flush()).await?;
+        within(limits.write_timeout, writer.flush()).await?;
         self.answered.clear();
         Ok(total)
     }

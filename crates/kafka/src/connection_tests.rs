@@ -57,7 +57,14 @@ impl Served {
         let listener = ListenerInfo { name: "test".into(), transport: Transport::Tcp, advertised };
         let (script, shutdown) = (Script::new(), CancellationToken::new());
         let peer = Peer::Fixed("127.0.0.1:1".parse().unwrap());
-        let context = Context::new(1, Arc::new(listener), peer, Arc::default(), Arc::clone(&front.limits));
+        let context = Context::new(
+            1,
+            Arc::new(listener),
+            peer,
+            Arc::default(),
+            Arc::clone(&front.limits),
+            Arc::clone(&front.answers),
+        );
         let metrics = front.metrics.of_listener("test", Transport::Tcp);
         let connection = Connection::new(context, Arc::clone(front), metrics, shutdown.clone());
         let service = Arc::clone(&script);

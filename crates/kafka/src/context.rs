@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use crate::{Limits, Transport};
+use crate::{Answers, Limits, Transport};
 
 /// An address that clients are told: a name, not yet resolved, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -149,6 +149,7 @@ pub struct Context {
     peer: Peer,
     session: Arc<Session>,
     limits: Arc<Limits>,
+    answers: Arc<Answers>,
     client: RwLock<Arc<ClientInfo>>,
     throttled_until: Mutex<Option<Instant>>,
 }
@@ -162,9 +163,10 @@ impl Context {
         peer: Peer,
         session: Arc<Session>,
         limits: Arc<Limits>,
+        answers: Arc<Answers>,
     ) -> Arc<Self> {
         let client = RwLock::default();
-        Arc::new(Self { id, listener, peer, session, limits, client, throttled_until: Mutex::default() })
+        Arc::new(Self { id, listener, peer, session, limits, answers, client, throttled_until: Mutex::default() })
     }
 
     /// The connection's number, unique in the process.
@@ -213,6 +215,12 @@ impl Context {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The budget that answers are made from.
+    #[must_use]
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.answers
     }
 
     /// What the client said about itself.

@@ -2,7 +2,8 @@
 //!
 //! Small requests are slices of one shared read buffer, so they are not copied; its size follows the traffic (4 to
 //! 64 KiB). A larger request gets one allocation of its own, which grows with the bytes that have come, not with the
-//! length that was announced: announcing much costs the sender as much as sending it.
+//! length that was announced: announcing much costs the sender as much as sending it. It is
+//! counted in the broker's budget as it comes.
 
 use std::{io, time::Duration};
 
@@ -10,8 +11,11 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    time::timeout,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
 };
+
+use crate::requests::Requests;
 
 /// The smallest request header: API key, version, correlation id.
 const FRAME_BYTES_MIN: usize = 8;
@@ -21,6 +25,10 @@ const READ_BYTES_MIN: usize = 4 << 10;
 pub(crate) const READ_BYTES_MAX: usize = 64 << 10;
 /// A large frame is given at least so much room at once, and as much again as it has already filled.
 const LARGE_STEP: usize = 256 << 10;
+/// How fast a large frame comes at least, where memory is short: so many bytes a second.
+const LARGE_BYTES_PER_S: u64 = 1 << 20;
+/// How often a large frame that does not come is looked at.
+const LARGE_LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no next frame.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub(crate) enum FrameError {
     Idle,
     /// A length that no request has.
     Length(String),
+    /// A large frame did not go on while memory is short.
+    NoRoom,
     /// The connection failed.
     Io(io::Error),
 }
@@ -45,8 +55,18 @@ pub(crate) struct Frames<R> {
     read_bytes: usize,
     large: Option<Large>,
     bytes_max: usize,
-    idle: Duration,
+    patience: Patience,
+    budget: Requests,
     received: Counter,
+}
+
+/// How long is waited for bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For any.
+    pub(crate) idle: Duration,
+    /// For the rest of a large frame, where memory is short.
+    pub(crate) short: Duration,
 }
 
 /// A frame that is larger than the shared buffer, as far as it has come.
@@ -54,16 +74,21 @@ pub(crate) struct Frames<R> {
 struct Large {
     bytes: Vec<u8>,
     len: usize,
+    /// The part of the budget that it holds.
+    held: Option<OwnedSemaphorePermit>,
+    /// When it must be whole, where memory is short.
+    due: Instant,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    pub(crate) fn new(reader: R, bytes_max: usize, idle: Duration, received: Counter) -> Self {
+    pub(crate) fn new(reader: R, bytes_max: usize, patience: Patience, budget: Requests, received: Counter) -> Self {
         let buffer = BytesMut::new();
-        Self { reader, buffer, read_bytes: READ_BYTES_MIN, large: None, bytes_max, idle, received }
+        Self { reader, buffer, read_bytes: READ_BYTES_MIN, large: None, bytes_max, patience, budget, received }
     }
 
-    /// The next frame, without its length. Cancellation safe: what has been read stays for the next call.
-    pub(crate) async fn next(&mut self) -> Result<Bytes, FrameError> {
+    /// The next frame, without its length, and what it holds of the budget already. Cancellation safe: what has been
+    /// read stays for the next call.
+    pub(crate) async fn next(&mut self) -> Result<(Bytes, Option<OwnedSemaphorePermit>), FrameError> {
         loop {
             if self.large.is_some() {
                 return self.next_large().await;
@@ -72,7 +97,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 let whole = PREFIX_LEN + len;
                 if self.buffer.len() >= whole {
                     self.buffer.advance(PREFIX_LEN);
-                    return Ok(self.buffer.split_to(len).freeze());
+                    return Ok((self.buffer.split_to(len).freeze(), None));
                 }
                 if whole > READ_BYTES_MAX {
                     self.begin_large(len);
@@ -111,8 +136,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             self.buffer.reserve(self.read_bytes);
         }
         let offered = self.buffer.capacity() - self.buffer.len();
-        let read = timeout(self.idle, self.reader.read_buf(&mut self.buffer)).await;
-        let count = self.received(read)?;
+        let read = timeout(self.patience.idle, self.reader.read_buf(&mut self.buffer)).await;
+        let count = self.received(read.map_err(|_| FrameError::Idle)?)?;
         if count == 0 {
             return Err(if self.buffer.is_empty() { FrameError::Closed } else { FrameError::Truncated });
         }
@@ -127,50 +152,61 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     /// Moves what has come of a large frame into an allocation of its own.
     fn begin_large(&mut self, len: usize) {
         self.buffer.advance(PREFIX_LEN);
-        let mut large = Large { bytes: Vec::new(), len };
-        large.make_room();
+        let time = self.patience.short + Duration::from_secs(len as u64 / LARGE_BYTES_PER_S);
+        let mut large = Large { bytes: Vec::new(), len, held: None, due: Instant::now() + time };
         large.bytes.extend_from_slice(&self.buffer);
         self.buffer = BytesMut::new();
         self.large = Some(large);
     }
 
-    async fn next_large(&mut self) -> Result<Bytes, FrameError> {
+    async fn next_large(&mut self) -> Result<(Bytes, Option<OwnedSemaphorePermit>), FrameError> {
+        let mut silent_since = Instant::now();
         loop {
             let large = self.large.as_mut().expect("the caller saw a large frame");
             let missing = large.len - large.bytes.len();
             if missing == 0 {
                 let large = self.large.take().expect("it was there a line ago");
-                return Ok(Bytes::from(large.bytes));
+                return Ok((Bytes::from(large.bytes), large.held));
             }
-            large.make_room();
+            if large.held.is_none() || large.bytes.len() == large.bytes.capacity() {
+                let step = missing.min(large.bytes.len().max(LARGE_STEP));
+                let wanted = if large.held.is_none() { large.bytes.len() + step } else { step };
+                let until = Instant::now() + self.patience.short;
+                let more = self.budget.more(large.held.as_ref(), wanted, until).await.ok_or(FrameError::NoRoom)?;
+                match &mut large.held {
+                    Some(held) => held.merge(more),
+                    None => large.held = Some(more),
+                }
+                large.bytes.reserve_exact(step);
+                silent_since = Instant::now();
+            }
+            if self.budget.is_short() && Instant::now() >= large.due {
+                return Err(FrameError::NoRoom);
+            }
             let mut rest = (&mut self.reader).take(missing as u64);
-            let read = timeout(self.idle, rest.read_buf(&mut large.bytes)).await;
-            if self.received(read)? == 0 {
-                return Err(FrameError::Truncated);
+            match timeout(self.patience.idle.min(LARGE_LOOK), rest.read_buf(&mut large.bytes)).await {
+                Err(_) if silent_since.elapsed() >= self.patience.idle => return Err(FrameError::Idle),
+                Err(_) => {}
+                Ok(read) => {
+                    if self.received(read)? == 0 {
+                        return Err(FrameError::Truncated);
+                    }
+                    silent_since = Instant::now();
+                }
             }
         }
     }
 
     /// Counts what a read gave.
-    fn received(&self, read: Result<io::Result<usize>, tokio::time::error::Elapsed>) -> Result<usize, FrameError> {
+    fn received(&self, read: io::Result<usize>) -> Result<usize, FrameError> {
         match read {
-            Err(_) => Err(FrameError::Idle),
             // A TLS client that leaves without saying goodbye: as good as closed.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            Ok(Err(error)) => Err(FrameError::Io(error)),
-            Ok(Ok(count)) => {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(FrameError::Io(error)),
+            Ok(count) => {
                 self.received.inc_by(count as u64);
                 Ok(count)
             }
-        }
-    }
-}
-
-impl Large {
-    fn make_room(&mut self) {
-        if self.bytes.len() == self.bytes.capacity() {
-            let missing = self.len - self.bytes.len();
-            self.bytes.reserve_exact(missing.min(self.bytes.len().max(LARGE_STEP)));
         }
     }
 }
@@ -185,7 +221,12 @@ mod tests {
     const BYTES_MAX: usize = 3 << 20;
 
     fn frames<R: AsyncRead + Unpin>(reader: R) -> Frames<R> {
-        Frames::new(reader, BYTES_MAX, Duration::from_secs(60), Counter::default())
+        frames_within(reader, &Requests::new(64 << 20))
+    }
+
+    fn frames_within<R: AsyncRead + Unpin>(reader: R, budget: &Requests) -> Frames<R> {
+        let patience = Patience { idle: Duration::from_secs(60), short: Duration::from_secs(10) };
+        Frames::new(reader, BYTES_MAX, patience, budget.clone(), Counter::default())
     }
 
     fn framed(payload: &[u8]) -> Vec<u8> {
@@ -203,7 +244,7 @@ mod tests {
             let reader = tokio_test_io(&[head, tail]);
             let mut frames = frames(reader);
             for payload in &payloads {
-                assert_eq!(frames.next().await.unwrap(), payload, "split at {split}");
+                assert_eq!(frames.next().await.unwrap().0, payload, "split at {split}");
             }
             assert!(matches!(frames.next().await, Err(FrameError::Closed)), "split at {split}");
         }
@@ -230,7 +271,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
                 for payload in &payloads {
-                    let frame = frames.next().await.unwrap();
+                    let (frame, _) = frames.next().await.unwrap();
                     assert!(frame == payload, "a frame of {} bytes", payload.len());
                 }
                 assert!(matches!(frames.next().await, Err(FrameError::Closed)));
@@ -269,14 +310,16 @@ mod tests {
         assert!(frames.large.as_ref().unwrap().bytes.capacity() <= 1_200_000);
         let (frame, written) = tokio::join!(frames.next(), near.write_all(&bytes[600_000..]));
         written.unwrap();
-        assert!(frame.unwrap() == payload);
+        let (frame, held) = frame.unwrap();
+        assert!(frame == payload);
+        assert!(held.is_some_and(|held| held.num_permits() >= BYTES_MAX >> 10), "all of it is counted");
     }
 
     #[tokio::test]
     async fn small_frames_share_the_buffer() {
         let bytes: Vec<u8> = [framed(&[1; 100]), framed(&[2; 100])].concat();
         let mut frames = frames(bytes.as_slice());
-        let (a, b) = (frames.next().await.unwrap(), frames.next().await.unwrap());
+        let (a, b) = (frames.next().await.unwrap().0, frames.next().await.unwrap().0);
         assert_eq!(a.as_ptr() as usize + 104, b.as_ptr() as usize, "slices of one buffer, four bytes apart");
     }
 
@@ -287,9 +330,31 @@ mod tests {
         near.write_all(&framed(&[5; 10])[..7]).await.unwrap();
         assert!(matches!(frames.next().await, Err(FrameError::Idle)));
         near.write_all(&framed(&[5; 10])[7..]).await.unwrap();
-        assert_eq!(frames.next().await.unwrap(), [5; 10].as_slice());
+        assert_eq!(frames.next().await.unwrap().0, [5; 10].as_slice());
         near.write_all(&[0, 0]).await.unwrap();
         drop(near);
         assert!(matches!(frames.next().await, Err(FrameError::Truncated)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_frames_that_do_not_go_on_are_ended_where_memory_is_short_and_only_there() {
+        let budget = Requests::new(4 << 20);
+        let begun = framed(&vec![7; BYTES_MAX])[..700_000].to_vec();
+        let begin = |mut near: tokio::io::DuplexStream| {
+            let begun = begun.clone();
+            async move {
+                near.write_all(&begun).await.unwrap();
+                near
+            }
+        };
+        let ((near_a, far_a), (near_b, far_b)) = (tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20));
+        let (_near_a, _near_b) = (begin(near_a).await, begin(near_b).await);
+        let mut alone = frames_within(far_a, &budget);
+        assert!(timeout(Duration::from_secs(30), alone.next()).await.is_err(), "there is room: it may take its time");
+        let mut other = frames_within(far_b, &budget);
+        let ended = timeout(Duration::from_secs(30), async {
+            tokio::select! { ended = alone.next() => ended, ended = other.next() => ended }
+        });
+        assert!(matches!(ended.await, Ok(Err(FrameError::NoRoom))));
     }
 }

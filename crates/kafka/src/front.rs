@@ -1,4 +1,4 @@
-//! What all listeners of a broker share: bounds, counters, the budget of request bytes, connection numbers.
+//! What all listeners of a broker share: bounds, counters, the budgets of requests and answers, connection numbers.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -9,17 +9,14 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    Context, Limits, Metrics,
+    Answers, Context, Limits, Metrics,
     connection::End,
-    limits::{Admission, LogLimit, Refusal},
+    limits::{Admission, Handshakes, LogLimit, Refusal},
     metrics::ListenerMetrics,
+    requests::Requests,
 };
-
-/// The byte budget is counted in these: a semaphore's permits are too few for single bytes.
-const BUDGET_UNIT: usize = 1 << 10;
 
 /// What all listeners of a broker share.
 #[derive(Debug)]
@@ -29,8 +26,9 @@ pub struct Front {
     pub(crate) admission: Arc<Admission>,
     pub(crate) refusals: LogLimit,
     complaints: LogLimit,
-    budget: Arc<Semaphore>,
-    budget_units: u32,
+    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) requests: Requests,
+    pub(crate) answers: Arc<Answers>,
     connections: AtomicU64,
 }
 
@@ -38,16 +36,15 @@ impl Front {
     /// A front door with these bounds, counting into these metrics.
     #[must_use]
     pub fn new(limits: Limits, metrics: Metrics) -> Arc<Self> {
-        let units = (limits.request_bytes_in_flight_max / BUDGET_UNIT).clamp(1, Semaphore::MAX_PERMITS);
-        let budget_units = u32::try_from(units).unwrap_or(u32::MAX);
         Arc::new(Self {
             admission: Admission::new(&limits),
+            handshakes: Handshakes::new(&limits),
+            requests: Requests::new(limits.request_bytes_in_flight_max),
+            answers: Answers::new(limits.answer_bytes_max, metrics.answer_bytes.clone()),
             limits: Arc::new(limits),
             metrics,
             refusals: LogLimit::default(),
             complaints: LogLimit::default(),
-            budget: Arc::new(Semaphore::new(budget_units as usize)),
-            budget_units,
             connections: AtomicU64::new(1),
         })
     }
@@ -55,14 +52,6 @@ impl Front {
     /// A number for a new connection.
     pub(crate) fn next_id(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Waits until a request of this size fits into the budget. First come, first served; a request that is larger than
-    /// the whole budget takes all of it.
-    pub(crate) async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX).min(self.budget_units);
-        let budget = Arc::clone(&self.budget);
-        budget.acquire_many_owned(units).await.expect("the budget is never closed")
     }
 
     /// Says that a connection was not let in.
@@ -77,6 +66,10 @@ impl Front {
             Refusal::AddressFull => tracing::warn!(
                 listener, %peer, connections_per_address_max = self.limits.connections_per_address_max, left_out,
                 "connection refused: this address has all it may have; close some or raise limits.connections_per_address_max"
+            ),
+            Refusal::AddressBusy => tracing::warn!(
+                listener, %peer, handshakes_per_address_max = self.limits.handshakes_per_address_max, left_out,
+                "handshake refused: this address has all it may have at once; raise limits.handshakes_per_address_max"
             ),
         }
     }
@@ -115,6 +108,12 @@ impl Front {
             End::Protocol(reason) => reason,
             End::Service(reason) => reason,
             End::WriteTimeout => "the client does not take its answers",
+            End::SlowReader => {
+                "the client takes its answers slowly while memory for answers is short (limits.answers_memory_bytes)"
+            }
+            End::NoRoom => {
+                "a large request did not go on while memory for requests is short (limits.requests_memory_bytes)"
+            }
         };
         if let Some(left_out) = self.complaints.pass() {
             tracing::warn!(id, listener, %peer, reason, left_out, "connection closed");

@@ -7,6 +7,7 @@
 //! Promises: answers leave in the order of their requests; everything is bounded ([`Limits`]); a panic ends one
 //! connection; a shutdown finishes what was begun. All errors of accepting, handshakes and framing end here, logged once.
 
+mod answers;
 pub mod api;
 mod connection;
 mod context;
@@ -16,6 +17,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod quic;
+mod requests;
 mod service;
 
 #[cfg(test)]
@@ -25,11 +27,12 @@ mod listener_tests;
 #[cfg(test)]
 mod test_service;
 
+pub use answers::{Answers, Reservation};
 pub use context::{Address, AddressError, ClientInfo, Context, ListenerInfo, Peer, Session};
 pub use front::Front;
 pub use limits::Limits;
 pub use listener::{BindError, Listener, ListenerConfig, Protocol};
 pub use metrics::{Metrics, Transport};
-pub use service::{Frame, Service, Step};
+pub use service::{Answer, Frame, Service, Step};
 
 pub use wire::Rope;

@@ -6,12 +6,18 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// Bounds of all listeners of a broker together, unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +26,25 @@ pub struct Limits {
     pub connections_max: usize,
     /// Open connections from one address (IPv6: from one /64). Streams do not count.
     pub connections_per_address_max: usize,
-    /// Handshakes under way at once, per listener.
+    /// Handshakes under way at once; more wait.
     pub handshakes_max: usize,
+    /// Handshakes of one address under way at once; more wait, and over QUIC are refused.
+    pub handshakes_per_address_max: usize,
+    /// QUIC handshakes of clients that have not shown that they receive at their address; a new client beyond it is
+    /// asked to show it before anything is kept for it.
+    pub unvalidated_handshakes_max: usize,
     /// How long a handshake may take, with the wait for its turn.
     pub handshake_timeout: Duration,
     /// The largest request, in bytes.
     pub frame_bytes_max: usize,
     /// Requests of one connection that wait for their answer; beyond it the socket is not read.
     pub requests_in_flight_max: usize,
-    /// Bytes of all requests that wait for their answer; beyond it sockets are not read.
+    /// Bytes of all requests that come or wait for their answer; beyond it sockets are not read.
     pub request_bytes_in_flight_max: usize,
+    /// Bytes of all answers that wait for their clients to take them; the nearer, the smaller large answers are made.
+    pub answer_bytes_max: usize,
+    /// Where memory is short, for so long a client may leave a large request unfinished, or an answer untaken.
+    pub short_patience: Duration,
     /// A connection on which nothing arrives and nothing is answered for so long is closed, at the latest after twice
     /// this time. One that waits for an answer is not idle.
     pub idle_timeout: Duration,
@@ -58,11 +73,15 @@ impl Default for Limits {
         Self {
             connections_max: 10_000,
             connections_per_address_max: 2_000,
-            handshakes_max: 64,
+            handshakes_max: 512,
+            handshakes_per_address_max: 64,
+            unvalidated_handshakes_max: 64,
             handshake_timeout: Duration::from_secs(10),
             frame_bytes_max: 100 << 20,
             requests_in_flight_max: 64,
             request_bytes_in_flight_max: 256 << 20,
+            answer_bytes_max: 256 << 20,
+            short_patience: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10 * 60),
             write_timeout: Duration::from_secs(30),
             end_grace: Duration::from_secs(5),
@@ -83,6 +102,8 @@ pub(crate) enum Refusal {
     Full,
     /// This address has all it may have.
     AddressFull,
+    /// This address has all the handshakes that it may have at once.
+    AddressBusy,
 }
 
 impl Refusal {
@@ -91,6 +112,7 @@ impl Refusal {
         match self {
             Self::Full => "connections_max",
             Self::AddressFull => "connections_per_address_max",
+            Self::AddressBusy => "handshakes_per_address_max",
         }
     }
 }
@@ -190,6 +212,107 @@ impl Drop for Place {
     }
 }
 
+/// Counts handshakes under way, in all and of each address.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    all: Arc<Semaphore>,
+    per_address_max: usize,
+    by_address: Mutex<HashMap<IpAddr, (Arc<Semaphore>, usize)>>,
+    unvalidated_max: usize,
+    unvalidated: AtomicUsize,
+}
+
+/// A place among the handshakes of an address, or the wait for it.
+#[derive(Debug)]
+struct OfAddress {
+    handshakes: Arc<Handshakes>,
+    address: IpAddr,
+    places: Arc<Semaphore>,
+}
+
+/// A handshake under way; dropped when it is over.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    _all: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+    _of_address: OfAddress,
+    _unvalidated: Option<Unvalidated>,
+}
+
+/// A QUIC handshake whose client has not shown that it receives at its address.
+#[derive(Debug)]
+pub(crate) struct Unvalidated(Arc<Handshakes>);
+
+impl Handshakes {
+    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(limits.handshakes_max.max(1))),
+            per_address_max: limits.handshakes_per_address_max.max(1),
+            by_address: Mutex::default(),
+            unvalidated_max: limits.unvalidated_handshakes_max,
+            unvalidated: AtomicUsize::new(0),
+        })
+    }
+
+    /// Waits for a turn: its address's first, so that an address that waits keeps nothing from others.
+    pub(crate) async fn begin(self: &Arc<Self>, address: IpAddr) -> Handshake {
+        let of_address = self.of_address(address);
+        let place = Arc::clone(&of_address.places).acquire_owned().await.expect("the places are never closed");
+        Handshake { _all: self.any().await, _place: place, _of_address: of_address, _unvalidated: None }
+    }
+
+    /// A place for a handshake of whatever address comes.
+    pub(crate) async fn any(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.all).acquire_owned().await.expect("the handshakes are never closed")
+    }
+
+    /// The handshake that such a place was for, where its address has room.
+    pub(crate) fn begin_with(
+        self: &Arc<Self>,
+        all: OwnedSemaphorePermit,
+        address: IpAddr,
+        unvalidated: Option<Unvalidated>,
+    ) -> Result<Handshake, Refusal> {
+        let of_address = self.of_address(address);
+        let place = Arc::clone(&of_address.places).try_acquire_owned().map_err(|_| Refusal::AddressBusy)?;
+        Ok(Handshake { _all: all, _place: place, _of_address: of_address, _unvalidated: unvalidated })
+    }
+
+    /// A place for a client that has not shown its address; without one it must show it.
+    pub(crate) fn unvalidated(self: &Arc<Self>) -> Option<Unvalidated> {
+        let below = |count: usize| (count < self.unvalidated_max).then_some(count + 1);
+        self.unvalidated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
+        Some(Unvalidated(Arc::clone(self)))
+    }
+
+    fn of_address(self: &Arc<Self>, address: IpAddr) -> OfAddress {
+        let address = network_of(address);
+        let mut by_address = self.by_address.lock();
+        let (places, users) =
+            by_address.entry(address).or_insert_with(|| (Arc::new(Semaphore::new(self.per_address_max)), 0));
+        *users += 1;
+        OfAddress { handshakes: Arc::clone(self), address, places: Arc::clone(places) }
+    }
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        let mut by_address = self.handshakes.by_address.lock();
+        if let Some((_, users)) = by_address.get_mut(&self.address) {
+            *users -= 1;
+            if *users == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Drop for Unvalidated {
+    fn drop(&mut self) {
+        self.0.unvalidated.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What counts as one address: an IPv4 address, or the /64 that one IPv6 customer gets at least.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -267,6 +390,36 @@ mod tests {
         admission.connection(address("10.0.0.1")).unwrap();
         drop(a);
         admission.connection(address("10.0.0.3")).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_waits_for_handshakes_keeps_nothing_from_others() {
+        let limits = Limits {
+            handshakes_max: 3,
+            handshakes_per_address_max: 2,
+            unvalidated_handshakes_max: 1,
+            ..Limits::default()
+        };
+        let handshakes = Handshakes::new(&limits);
+        let a = address("10.0.0.1");
+        let first = handshakes.begin(a).await;
+        let _second = handshakes.begin(a).await;
+        let third = tokio::spawn({
+            let handshakes = handshakes.clone();
+            async move { handshakes.begin(a).await }
+        });
+        tokio::task::yield_now().await;
+        let all = handshakes.any().await;
+        assert_eq!(handshakes.begin_with(all, a, None).unwrap_err(), Refusal::AddressBusy);
+        let other = handshakes.begin(address("10.0.0.2")).await;
+        drop(first);
+        let third = third.await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(60), handshakes.any()).await.is_err(), "three at once");
+        let unvalidated = handshakes.unvalidated().unwrap();
+        assert!(handshakes.unvalidated().is_none());
+        drop((other, third, unvalidated));
+        assert!(handshakes.unvalidated().is_some());
+        assert_eq!(handshakes.by_address.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,6 @@ use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -103,7 +102,6 @@ enum Bound {
 pub(crate) struct Door {
     pub(crate) info: Arc<ListenerInfo>,
     pub(crate) metrics: ListenerMetrics,
-    pub(crate) handshakes: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Listener {
@@ -137,11 +135,7 @@ impl Listener {
         })?;
         let info =
             Arc::new(ListenerInfo { advertised: advertise(config.advertised, local), name: config.name, transport });
-        let door = Door {
-            metrics: front.metrics.of_listener(&info.name, transport),
-            handshakes: Arc::new(Semaphore::new(front.limits.handshakes_max.max(1))),
-            info,
-        };
+        let door = Door { metrics: front.metrics.of_listener(&info.name, transport), info };
         Ok(Self { door, front: Arc::clone(front), local, socket })
     }
 
@@ -247,7 +241,8 @@ impl<S: Service> Connections<S> {
     pub(crate) fn connection(&self, peer: Peer, session: Arc<Session>) -> Connection {
         let info = Arc::clone(&self.door.info);
         let limits = Arc::clone(&self.front.limits);
-        let context = Context::new(self.front.next_id(), info, peer, session, limits);
+        let answers = Arc::clone(&self.front.answers);
+        let context = Context::new(self.front.next_id(), info, peer, session, limits, answers);
         Connection::new(context, Arc::clone(&self.front), self.door.metrics.clone(), self.shutdown.clone())
     }
 
@@ -311,9 +306,9 @@ impl<S: Service> Connections<S> {
             return self.serve_halves(reader, writer, peer, Arc::default()).await;
         };
         let handshake = async {
-            let permit = self.handshake_permit().await;
+            let under_way = self.front.handshakes.begin(peer_address.ip()).await;
             let stream = TlsAcceptor::from(tls.tcp()).accept(stream).await;
-            drop(permit);
+            drop(under_way);
             stream
         };
         let handshake = tokio::select! {
@@ -333,10 +328,6 @@ impl<S: Service> Connections<S> {
             Err(_) => "it took too long".into(),
         };
         self.handshake_failed(peer_address, &problem);
-    }
-
-    pub(crate) async fn handshake_permit(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.door.handshakes).acquire_owned().await.expect("the handshakes are never closed")
     }
 
     pub(crate) fn handshake_failed(&self, peer: SocketAddr, problem: &str) {

@@ -66,6 +66,8 @@ pub struct Metrics {
     received_bytes: Family<ListenerLabels, Counter>,
     sent_bytes: Family<ListenerLabels, Counter>,
     in_flight: Family<ListenerLabels, Gauge>,
+    retries: Family<ListenerLabels, Counter>,
+    pub(crate) answer_bytes: Gauge,
 }
 
 impl Metrics {
@@ -80,6 +82,10 @@ impl Metrics {
         registry.register("weir_received_bytes", "Bytes of requests received", self.received_bytes.clone());
         registry.register("weir_sent_bytes", "Bytes of answers sent", self.sent_bytes.clone());
         registry.register("weir_requests_in_flight", "Requests that wait for their answer", self.in_flight.clone());
+        let retries = "QUIC clients that were asked to show that they receive at their address";
+        registry.register("weir_quic_retries", retries, self.retries.clone());
+        let waiting = "Bytes of answers that are made and not yet taken by clients";
+        registry.register("weir_answer_bytes", waiting, self.answer_bytes.clone());
     }
 
     /// The handles of one listener, looked up once.
@@ -93,6 +99,7 @@ impl Metrics {
             received_bytes: self.received_bytes.get_or_create_owned(&labels),
             sent_bytes: self.sent_bytes.get_or_create_owned(&labels),
             in_flight: self.in_flight.get_or_create_owned(&labels),
+            retries: self.retries.get_or_create_owned(&labels),
             refused: self.refused.clone(),
             closed: self.closed.clone(),
             labels,
@@ -110,6 +117,7 @@ pub(crate) struct ListenerMetrics {
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
     pub(crate) in_flight: Gauge,
+    pub(crate) retries: Counter,
     refused: Family<ReasonLabels, Counter>,
     closed: Family<ReasonLabels, Counter>,
     labels: ListenerLabels,

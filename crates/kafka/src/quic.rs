@@ -9,14 +9,13 @@ use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfi
 use rustls::pki_types::CertificateDer;
 use socket2::{Protocol as SocketProtocol, Type};
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
     Limits, Peer, Service, Session,
-    limits::Place,
+    limits::{Handshake, Place},
     listener::{Connections, socket_on},
     metrics::Counted,
 };
@@ -74,25 +73,34 @@ impl Endpoint {
                 Some(_) = tasks.join_next() => continue,
                 // While all handshakes are taken, attempts wait, and beyond `INCOMING_MAX` are refused.
                 next = async {
-                    let permit = connections.handshake_permit().await;
+                    let permit = connections.front.handshakes.any().await;
                     (self.endpoint.accept().await, permit)
                 } => match next {
                     (Some(incoming), permit) => (incoming, permit),
                     (None, _) => break,
                 },
             };
-            let busy = connections.door.handshakes.available_permits() < connections.front.limits.handshakes_max / 2;
-            if busy && !incoming.remote_address_validated() && incoming.may_retry() {
-                // The sender must show that it receives at its address before it costs us anything.
-                let _ = incoming.retry();
+            let handshakes = &connections.front.handshakes;
+            let unvalidated = if incoming.remote_address_validated() { None } else { handshakes.unvalidated() };
+            if unvalidated.is_none() && !incoming.remote_address_validated() {
+                // The sender must show that it receives at its address before it costs us anything. Where it cannot be
+                // asked (it showed a token that is not ours), it must begin anew.
+                match incoming.may_retry() {
+                    true => drop(incoming.retry()),
+                    false => incoming.refuse(),
+                }
+                connections.door.metrics.retries.inc();
                 continue;
             }
             let peer = incoming.remote_address();
-            match connections.front.admission.connection(peer.ip()) {
-                Ok(place) => {
+            let admitted = connections.front.admission.connection(peer.ip());
+            let admitted =
+                admitted.and_then(|place| Ok((place, handshakes.begin_with(permit, peer.ip(), unvalidated)?)));
+            match admitted {
+                Ok((place, under_way)) => {
                     let mut config = self.config.clone();
                     config.crypto = self.tls.quic();
-                    tasks.spawn(connections.clone().serve_quic(incoming, Arc::new(config), permit, place));
+                    tasks.spawn(connections.clone().serve_quic(incoming, Arc::new(config), under_way, place));
                 }
                 Err(refusal) => {
                     let door = &connections.door;
@@ -123,20 +131,14 @@ fn transport(limits: &Limits) -> TransportConfig {
 }
 
 impl<S: Service> Connections<S> {
-    async fn serve_quic(
-        self,
-        incoming: Incoming,
-        config: Arc<ServerConfig>,
-        permit: OwnedSemaphorePermit,
-        mut place: Place,
-    ) {
+    async fn serve_quic(self, incoming: Incoming, config: Arc<ServerConfig>, under_way: Handshake, mut place: Place) {
         let peer = incoming.remote_address();
         let handshake = async { incoming.accept_with(config)?.await };
         let handshake = tokio::select! {
             () = self.shutdown.cancelled() => return,
             handshake = timeout(self.front.limits.handshake_timeout, handshake) => handshake,
         };
-        drop(permit);
+        drop(under_way);
         let connection = match handshake {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return self.handshake_failed(peer, &error.to_string()),

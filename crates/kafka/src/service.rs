@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use std::{borrow::Cow, fmt, future::Future, sync::Arc};
 use tokio::time::Instant;
 
-use crate::{Context, Rope};
+use crate::{Context, Reservation, Rope};
 
 /// One request as it came from the wire, without its length prefix: header and body, 8 bytes at least.
 #[derive(Debug, Clone)]
@@ -15,6 +15,21 @@ pub struct Frame {
     pub payload: Bytes,
     /// When its last byte had been read.
     pub received_at: Instant,
+}
+
+/// An answer, length prefix included.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its bytes.
+    pub bytes: Rope,
+    /// What was reserved for them; without it they are counted when they are there.
+    pub reserved: Option<Reservation>,
+}
+
+impl From<Rope> for Answer {
+    fn from(bytes: Rope) -> Self {
+        Self { bytes, reserved: None }
+    }
 }
 
 /// What answers requests.
@@ -28,6 +43,11 @@ pub trait Service: Send + Sync + 'static {
     /// Cancellation: a connection that ends drops this future at an `.await` only when its client is gone or the grace
     /// of a shutdown is over. A panic ends the connection, not the process.
     fn start(&self, context: &Arc<Context>, request: Frame) -> impl Future<Output = Step> + Send;
+
+    /// How many bytes of memory a request counts as while it is worked on, by what it holds. Its own at least.
+    fn weight(&self, payload: &Bytes) -> usize {
+        payload.len()
+    }
 }
 
 /// How a request is answered.
@@ -38,7 +58,7 @@ pub enum Step {
     ///
     /// It is polled until it is done once all earlier answers are out, and perhaps before. It is dropped when the
     /// client disconnects, so nothing that must happen may depend on its being polled.
-    Later(BoxFuture<'static, Option<Rope>>),
+    Later(BoxFuture<'static, Option<Answer>>),
     /// The protocol has no answer to this request.
     NoReply,
     /// The connection must end, because no error format exists for what came. Earlier answers still go out.

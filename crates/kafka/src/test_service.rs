@@ -80,7 +80,7 @@ impl Service for Script {
                 Step::Later(Box::pin(async move {
                     let _counted = counted;
                     released.wait_for(|released| released.contains(&number)).await.unwrap();
-                    Some(answer(&request.payload))
+                    Some(answer(&request.payload).into())
                 }))
             }
             b"size" => Step::Reply(answer(&Bytes::from(vec![b'x'; number as usize]))),

@@ -191,14 +191,24 @@ fn front_limits(limits: &config::Limits) -> kafka::Limits {
     kafka::Limits {
         connections_max: limits.connections_max as usize,
         connections_per_address_max: limits.connections_per_address_max as usize,
+        handshakes_max: limits.handshakes_max as usize,
+        handshakes_per_address_max: limits.handshakes_per_address_max as usize,
+        unvalidated_handshakes_max: limits.unvalidated_handshakes_max as usize,
         handshake_timeout: Duration::from_millis(limits.handshake_timeout_ms),
         frame_bytes_max: limits.request_bytes_max as usize,
         requests_in_flight_max: limits.requests_in_flight_max as usize,
-        request_bytes_in_flight_max: usize::try_from(limits.requests_memory_bytes).unwrap_or(usize::MAX),
+        request_bytes_in_flight_max: bytes(limits.requests_memory_bytes),
+        answer_bytes_max: bytes(limits.answers_memory_bytes),
+        write_timeout: Duration::from_millis(limits.write_timeout_ms),
         idle_timeout: Duration::from_millis(limits.idle_timeout_ms),
         quic_streams_max: limits.streams_per_connection_max,
         ..kafka::Limits::default()
     }
+}
+
+/// A number of bytes in memory.
+pub(crate) fn bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn cache_options(cache: &config::Cache) -> objects::cache::Options {
@@ -320,7 +330,9 @@ impl Boot {
         let Environment { clock, random } = self.environment.clone();
         self.preflight(&random).await?;
         let cluster = self.config.cluster.name.clone();
-        let options = metadata::Options::new(self.store.clone(), &cluster, clock, random);
+        let mut options = metadata::Options::new(self.store.clone(), &cluster, clock, random);
+        options.limits.topics_max = self.config.limits.topics_max as usize;
+        options.limits.partitions_max = self.config.limits.partitions_max as usize;
         let controller = self.controller(options).await?;
         let metadata = controller.handle();
         let ground = Ground {

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use coordinator::Coordinator;
 use futures::future::join_all;
-use kafka::api::{Api, ApiMetrics, Handler, Parts, Settings};
+use kafka::api::{Api, ApiMetrics, Handler, Parts, SessionLimits, Settings};
 use kafka::{Frame, Service, Step};
 use log::Log;
 use metadata::{Command, Configs, Reply};
@@ -21,6 +21,7 @@ use records::{TopicId, TopicPartition};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::broker::bytes;
 use crate::config::{self, Config};
 use crate::environment::Environment;
 use crate::lag::{self, Lag};
@@ -218,8 +219,8 @@ fn log_options(config: &Config) -> log::Options {
         seal_interval: Duration::from_millis(config.staging.seal_interval_ms),
         staging_bytes_max: config.staging.bytes_max,
         staged_batches_max: STAGED_BATCHES_MAX,
-        tail_bytes_max: 128 << 20,
-        inflight_bytes_max: 64 << 20,
+        tail_bytes_max: bytes(config.cache.tail_bytes),
+        inflight_bytes_max: bytes(config.limits.appends_memory_bytes),
         admission_timeout: ADMISSION_TIMEOUT,
         producers_max: 10_000,
         producer_expiration: Duration::from_secs(24 * 3600),
@@ -232,6 +233,7 @@ fn group_config(groups: &config::Groups) -> coordinator::Config {
         session_timeout_min: Duration::from_millis(groups.session_timeout_min_ms.into()),
         session_timeout_max: Duration::from_millis(groups.session_timeout_max_ms.into()),
         group_size_max: groups.members_max as usize,
+        groups_max: groups.groups_max as usize,
         offset_metadata_bytes_max: groups.offset_metadata_bytes_max as usize,
         offsets_retention: Duration::from_millis(groups.offsets_retention_ms),
         ..coordinator::Config::default()
@@ -254,5 +256,10 @@ fn settings(config: &Config) -> Settings {
         file_configs: file.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         fetch_bytes_max: config.limits.fetch_bytes_max as usize,
         fetch_wait_ms_max: FETCH_WAIT_MS_MAX,
+        inflated_bytes_max: bytes(config.limits.inflated_memory_bytes),
+        fetch_sessions: SessionLimits {
+            sessions_max: config.limits.fetch_sessions_max as usize,
+            partitions_max: config.limits.fetch_session_partitions_max as usize,
+        },
     }
 }

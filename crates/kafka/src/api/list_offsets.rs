@@ -10,6 +10,7 @@ use wire::list_offsets::{
 
 use super::Api;
 use super::error::Code;
+use super::inflate::SEARCHED_MAX;
 
 /// The end: the high watermark, or for `read_committed` the last stable offset.
 const LATEST: i64 = -1;
@@ -78,8 +79,12 @@ async fn find(
             at(records::Offset(partition.frontier().0 - 1))
         }
         LATEST_TIERED => (-1, -1, -1),
-        MAX_TIMESTAMP => api.log.find_max_timestamp(&partition).await.map_err(failed)?.map_or((-1, -1, -1), found),
+        MAX_TIMESTAMP => {
+            let _inflating = api.inflating.pass(SEARCHED_MAX).await;
+            api.log.find_max_timestamp(&partition).await.map_err(failed)?.map_or((-1, -1, -1), found)
+        }
         time if time >= 0 => {
+            let _inflating = api.inflating.pass(SEARCHED_MAX).await;
             let first = api.log.find_timestamp(&partition, Timestamp(time)).await.map_err(failed)?;
             first.filter(|first| first.offset < end).map_or((-1, -1, -1), found)
         }

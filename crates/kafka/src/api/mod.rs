@@ -10,6 +10,7 @@ mod describe;
 mod error;
 mod fetch;
 mod groups;
+mod inflate;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
@@ -29,8 +30,9 @@ use log::Log;
 use wire::error_code::ErrorCode;
 use wire::{ApiKey, DecodeError, Message, RequestHeader};
 
-use crate::{Context, Frame, Service, Step};
+use crate::{Answer, Context, Frame, Reservation, Service, Step};
 
+pub use fetch::SessionLimits;
 pub use metrics::Metrics as ApiMetrics;
 pub use versions::SERVED;
 
@@ -51,6 +53,10 @@ pub struct Settings {
     pub fetch_bytes_max: usize,
     /// The longest that a fetch waits.
     pub fetch_wait_ms_max: i32,
+    /// How many bytes batches may be inflated to at once, by all requests together.
+    pub inflated_bytes_max: usize,
+    /// How many fetch sessions are kept.
+    pub fetch_sessions: SessionLimits,
 }
 
 /// What an API is made of.
@@ -73,10 +79,33 @@ pub struct Parts {
     pub metrics: ApiMetrics,
 }
 
+/// How much more memory a request takes when it is decoded.
+const DECODED_FACTOR: usize = 8;
+/// The largest request of an API other than Produce, in bytes: a fetch of half a million partitions.
+const PLAIN_BYTES_MAX: usize = 16 << 20;
+
+/// Whether an answer may be large though its request is small: it is not begun while memory for answers is short.
+fn may_answer_much(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::Metadata
+            | ApiKey::DescribeTopicPartitions
+            | ApiKey::DescribeConfigs
+            | ApiKey::DescribeLogDirs
+            | ApiKey::DescribeProducers
+            | ApiKey::ElectLeaders
+            | ApiKey::ListGroups
+            | ApiKey::DescribeGroups
+            | ApiKey::OffsetFetch
+    )
+}
+
 /// Answers requests.
 pub struct Api {
     parts: Parts,
     producer_ids: init_producer_id::ProducerIds,
+    fetch_sessions: fetch::Sessions,
+    inflating: inflate::Gate,
 }
 
 impl std::ops::Deref for Api {
@@ -91,7 +120,10 @@ impl Api {
     /// An API over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, producer_ids: init_producer_id::ProducerIds::default() }
+        let limits = parts.settings.fetch_sessions;
+        let fetch_sessions = fetch::Sessions::new(limits, parts.random.clone(), parts.metrics.clone());
+        let inflating = inflate::Gate::new(parts.settings.inflated_bytes_max);
+        Self { parts, producer_ids: init_producer_id::ProducerIds::default(), fetch_sessions, inflating }
     }
 }
 
@@ -132,10 +164,23 @@ impl Request {
 
     /// An answer that is still to be waited for.
     pub(crate) fn later<R: Message + Send>(self, response: impl Future<Output = R> + Send + 'static) -> Step {
+        self.later_reserved(async move { (response.await, None) })
+    }
+
+    /// The same, where memory was reserved for it.
+    pub(crate) fn later_reserved<R: Message + Send>(
+        self,
+        response: impl Future<Output = (R, Option<Reservation>)> + Send + 'static,
+    ) -> Step {
         Step::Later(Box::pin(async move {
-            let response = response.await;
+            let (response, mut reserved) = response.await;
             match self.encode(&response) {
-                Ok(rope) => Some(rope),
+                Ok(bytes) => {
+                    if let Some(reserved) = &mut reserved {
+                        reserved.set(bytes.len());
+                    }
+                    Some(Answer { bytes, reserved })
+                }
                 Err(error) => {
                     tracing::error!(%error, key = self.header.api_key, version = self.header.api_version, "an answer could not be encoded");
                     None
@@ -149,6 +194,15 @@ impl Request {
 pub struct Handler(pub Arc<Api>);
 
 impl Service for Handler {
+    /// Records are not copied; everything else is decoded, which may take some times its size (see
+    /// [`wire::memory_max`]).
+    fn weight(&self, payload: &Bytes) -> usize {
+        match payload.first_chunk() {
+            Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce as i16 => payload.len(),
+            _ => payload.len().saturating_mul(DECODED_FACTOR),
+        }
+    }
+
     async fn start(&self, context: &Arc<Context>, frame: Frame) -> Step {
         let mut body = frame.payload;
         let header = match RequestHeader::decode(&mut body) {
@@ -163,7 +217,14 @@ impl Service for Handler {
             // No error format exists that a client of an unknown version could read.
             return Step::Close(format!("API {key} version {} is not served", header.api_version).into());
         };
+        if served != ApiKey::Produce && body.len() > PLAIN_BYTES_MAX {
+            let (name, length) = (served.name(), body.len());
+            return Step::Close(format!("a {name} request has {length} bytes; {PLAIN_BYTES_MAX} are allowed").into());
+        }
         self.0.metrics.request(served);
+        if may_answer_much(served) {
+            context.answers().turn().await;
+        }
         let request = Request { context: context.clone(), header };
         match self.0.dispatch(served, request, body).await {
             Ok(step) => step,
@@ -197,7 +258,11 @@ impl Api {
                 let decoded = decode::<produce::Request>(body, request.version())?;
                 self::produce::start(self, request, decoded).await
             }
-            ApiKey::Fetch => later!(fetch => self::fetch::answer),
+            ApiKey::Fetch => {
+                let decoded = decode::<fetch::Request>(body, request.version())?;
+                let (api, asked) = (self.clone(), request.clone());
+                request.later_reserved(async move { self::fetch::answer(&api, &asked, decoded).await })
+            }
             ApiKey::ListOffsets => later!(list_offsets => self::list_offsets::answer),
             ApiKey::Metadata => answer!(metadata => self::metadata::answer),
             ApiKey::InitProducerId => answer!(init_producer_id => self::init_producer_id::answer),

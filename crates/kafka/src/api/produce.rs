@@ -10,7 +10,7 @@ use futures::future::join_all;
 use log::{AppendError, Appended};
 use metadata::TopicConfig;
 use metadata::topic_config::CompressionType;
-use records::{Batch, Builder, Codec, Timestamp, TopicPartition};
+use records::{Batch, BatchError, Builder, Codec, Timestamp, TopicPartition};
 use tokio::time::{Instant, timeout_at};
 use wire::error_code::ErrorCode;
 use wire::produce::{
@@ -19,11 +19,9 @@ use wire::produce::{
 };
 
 use super::error::Code;
+use super::inflate::PRODUCED_MAX;
 use super::{Api, topic_of};
 use crate::Step;
-
-/// Bytes that a batch may inflate to where the broker has to look at its records.
-const INFLATED_MAX: usize = 64 << 20;
 
 /// A batch that was appended, or why it was not.
 type Outcome = Result<Appended, Refused>;
@@ -108,10 +106,11 @@ async fn append(api: &Arc<Api>, topic: &metadata::Topic, data: PartitionProduceD
     batch.check_produced(config.max_message_bytes)?;
     let now = api.clock.now();
     let log_append_time = check_timestamp(&config, &batch, now)?;
-    if config.compacted {
-        check_keys(&batch)?;
-    }
-    let batch = recompress(&config, batch)?;
+    let batch = if config.compacted || wanted_codec(&config).is_some_and(|codec| Ok(codec) != codec_of(&batch)) {
+        look_inside(api, config, batch).await?
+    } else {
+        batch
+    };
     let permit = api.log.admit(batch.len()).await?;
     if batch.header().producer_id.0 >= 0 {
         api.log.load_producers(&partition).await?;
@@ -144,10 +143,26 @@ fn check_timestamp(config: &TopicConfig, batch: &Batch, now: Timestamp) -> Resul
     Ok(None)
 }
 
+/// What has to be done to the records of a batch. They may have to be inflated: not on the runtime's threads, and only so
+/// many at once: what is inflated, and the new batch that it is built into.
+async fn look_inside(api: &Api, config: TopicConfig, batch: Batch) -> Result<Batch, Refused> {
+    let permit = api.inflating.pass(2 * PRODUCED_MAX).await;
+    let look = move || {
+        if config.compacted {
+            check_keys(&batch)?;
+        }
+        let batch = recompress(&config, batch);
+        drop(permit);
+        batch
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|_| Refused::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the batch could not be looked at"))?
+}
+
 /// Every record of a compacted topic has a key; those that have none are named.
 fn check_keys(batch: &Batch) -> Result<(), Refused> {
     let mut keyless = Vec::new();
-    for (record, index) in batch.records(INFLATED_MAX)?.zip(0_i32..) {
+    for (record, index) in batch.records(PRODUCED_MAX)?.zip(0_i32..) {
         if record?.key.is_none() {
             keyless.push(index);
         }
@@ -159,22 +174,31 @@ fn check_keys(batch: &Batch) -> Result<(), Refused> {
     Err(Refused { keyless, ..Refused::new(ErrorCode::INVALID_RECORD, message) })
 }
 
-/// Stores records with the codec that the topic wants, where it wants one (`compression.type`).
+/// The codec that the topic wants, where it wants one (`compression.type`).
+fn wanted_codec(config: &TopicConfig) -> Option<Codec> {
+    match config.compression_type {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Codec::None),
+        CompressionType::Gzip => Some(Codec::Gzip),
+        CompressionType::Snappy => Some(Codec::Snappy),
+        CompressionType::Lz4 => Some(Codec::Lz4),
+        CompressionType::Zstd => Some(Codec::Zstd),
+    }
+}
+
+fn codec_of(batch: &Batch) -> Result<Codec, BatchError> {
+    batch.header().attributes.codec()
+}
+
+/// Stores records with the codec that the topic wants, where it wants one.
 fn recompress(config: &TopicConfig, batch: Batch) -> Result<Batch, Refused> {
-    let codec = match config.compression_type {
-        CompressionType::Producer => return Ok(batch),
-        CompressionType::Uncompressed => Codec::None,
-        CompressionType::Gzip => Codec::Gzip,
-        CompressionType::Snappy => Codec::Snappy,
-        CompressionType::Lz4 => Codec::Lz4,
-        CompressionType::Zstd => Codec::Zstd,
-    };
+    let Some(codec) = wanted_codec(config) else { return Ok(batch) };
     let header = batch.header();
-    if header.attributes.codec()? == codec {
+    if codec_of(&batch)? == codec {
         return Ok(batch);
     }
     let mut builder = Builder::new(codec).producer(header.producer_id, header.producer_epoch, header.base_sequence);
-    for record in batch.records(INFLATED_MAX)? {
+    for record in batch.records(PRODUCED_MAX)? {
         let record = record?;
         let pushed = builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
         pushed.map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error))?;

@@ -76,7 +76,7 @@ pub(crate) fn parse(name: &str, text: &str, sets: &[String]) -> Result<Loaded, F
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Ok(config::load(&Input { name, text, environment, sets })?)
+    Ok(config::load(&Input { name, text, environment, sets, memory_bytes: config::memory::available() })?)
 }
 
 impl Row for Effective {

@@ -180,7 +180,8 @@ fn store_url(args: &DevArgs, data_dir: &Path) -> String {
 fn write_config(file: &Path, base: &Value, sets: &[String]) -> Result<String, Failure> {
     let name = file.display().to_string();
     let text = serde_saphyr::to_string(base).map_err(anyhow::Error::from)?;
-    let loaded = config::load(&Input { name: "weir dev", text: &text, environment: Vec::new(), sets })?;
+    let memory_bytes = config::memory::available();
+    let loaded = config::load(&Input { name: "weir dev", text: &text, environment: Vec::new(), sets, memory_bytes })?;
     let mut chosen = config::chosen(&loaded)?;
     // The version comes first, as people write it.
     if let Some(map) = chosen.as_object_mut() {

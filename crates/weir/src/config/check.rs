@@ -157,6 +157,9 @@ fn sizes(config: &Config, problems: &mut Problems) {
     if u64::from(config.limits.request_bytes_max) > config.limits.requests_memory_bytes {
         problems.add("limits.requests_memory_bytes", "must hold at least one request (`limits.request_bytes_max`)");
     }
+    if u64::from(config.limits.fetch_bytes_max) > config.limits.answers_memory_bytes {
+        problems.add("limits.answers_memory_bytes", "must hold at least one answer (`limits.fetch_bytes_max`)");
+    }
     if u64::from(config.cache.chunk_bytes) * 4 > config.cache.memory_bytes {
         problems.add("cache.memory_bytes", "must hold at least four chunks (`cache.chunk_bytes`)");
     }

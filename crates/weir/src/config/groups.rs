@@ -54,6 +54,9 @@ pub(crate) struct Groups {
     /// How many members a group may have. Default: 10000. One more is refused with GROUP_MAX_SIZE_REACHED.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) members_max: u32,
+    /// How many groups there may be. Default: 100000. One more is refused with POLICY_VIOLATION.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) groups_max: u32,
     /// How many milliseconds the committed offsets of a group are kept that has no members. Default: 604800000 (7
     /// days). A group without offsets and members is forgotten.
     #[schemars(range(min = 1000))]
@@ -70,6 +73,7 @@ impl Default for Groups {
             session_timeout_min_ms: 6000,
             session_timeout_max_ms: 1_800_000,
             members_max: 10_000,
+            groups_max: 100_000,
             offsets_retention_ms: 604_800_000,
             offset_metadata_bytes_max: 4096,
         }

@@ -1,4 +1,7 @@
 //! `staging`, `cache` and `limits`: what the broker may take of its machine, and clients of the broker.
+//!
+//! Defaults of what is held in memory follow from the memory that the process may use (`memory.rs`); what stands in the
+//! `Default`s here for them counts only where nobody looked.
 
 use std::path::PathBuf;
 
@@ -46,9 +49,14 @@ fn seal_interval_ms() -> u64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cache {
-    /// How many bytes of memory the cache may take. Default: 268435456 (256 MiB).
+    /// How many bytes of memory the cache may take. Default: a quarter of the memory that the process may use (the
+    /// limit of its control group, else the machine's), 16 MiB to 4 GiB.
     #[schemars(range(min = 8_388_608))]
     pub(crate) memory_bytes: u64,
+    /// How many bytes of the newest batches of all partitions are kept in memory for readers. Default: a sixteenth of
+    /// the memory, 8 MiB to 1 GiB. Readers of what left go to the staging disk.
+    #[schemars(range(min = 1_048_576))]
+    pub(crate) tail_bytes: u64,
     /// The size in bytes of what is fetched from the store and cached at once. Default: 1048576 (1 MiB). Larger means
     /// fewer requests for those who read in sequence, and more waste for those who do not.
     #[schemars(range(min = 65_536, max = 16_777_216))]
@@ -64,7 +72,13 @@ pub(crate) struct Cache {
 
 impl Default for Cache {
     fn default() -> Cache {
-        Cache { memory_bytes: 256 << 20, chunk_bytes: 1 << 20, fetches_max: 32, prefetches_max: 16 }
+        Cache {
+            memory_bytes: 256 << 20,
+            tail_bytes: 128 << 20,
+            chunk_bytes: 1 << 20,
+            fetches_max: 32,
+            prefetches_max: 16,
+        }
     }
 }
 
@@ -87,23 +101,67 @@ pub(crate) struct Limits {
     /// from the connection.
     #[schemars(range(min = 1, max = 4096))]
     pub(crate) requests_in_flight_max: u32,
-    /// The largest request in bytes. Default: 104857600 (100 MiB). A connection that sends a larger one is closed.
+    /// The largest request in bytes. Default: 104857600 (100 MiB), or `requests_memory_bytes` where that is less. A
+    /// connection that sends a larger one is closed.
     #[schemars(range(min = 65_536, max = 1_073_741_824))]
     pub(crate) request_bytes_max: u32,
-    /// How many bytes of requests may be in memory, of all connections together. Default: 268435456 (256 MiB). At
-    /// the bound the broker stops reading from sockets.
+    /// How many bytes of requests may be in memory, of all connections together, those included that have come in
+    /// part. Default: an eighth of the memory, 16 MiB to 1 GiB. At the bound the broker stops reading from sockets;
+    /// clients that then do not go on with a large request are disconnected.
     #[schemars(range(min = 1_048_576))]
     pub(crate) requests_memory_bytes: u64,
-    /// The largest answer to a fetch in bytes, whatever the client asks for. Default: 57671680 (55 MiB). A single
-    /// batch that is larger is still sent whole.
+    /// The largest answer to a fetch in bytes, whatever the client asks for. Default: 57671680 (55 MiB), or half of
+    /// `answers_memory_bytes` where that is less. A single batch that is larger is still sent whole.
     #[schemars(range(min = 65_536, max = 1_073_741_824))]
     pub(crate) fetch_bytes_max: u32,
+    /// How many bytes of answers may wait to be taken by clients, of all connections together. Default: an eighth of
+    /// the memory, 16 MiB to 1 GiB. The nearer the bound, the smaller the answers to fetches; at the bound they wait,
+    /// and clients that take their answers slowly are disconnected.
+    #[schemars(range(min = 1_048_576))]
+    pub(crate) answers_memory_bytes: u64,
+    /// How many bytes of batches may be appended and not yet committed. Default: a thirty-second of the memory, 8 MiB to
+    /// 256 MiB. At the bound producers wait, and are then refused with a retriable error.
+    #[schemars(range(min = 1_048_576, max = 4_294_967_295_u64))]
+    pub(crate) appends_memory_bytes: u64,
+    /// How many bytes compressed batches may be inflated to at once, where the broker has to look at their records.
+    /// Default: an eighth of the memory, 256 MiB to 1 GiB. At the bound requests wait for their turn.
+    #[schemars(range(min = 268_435_456))]
+    pub(crate) inflated_memory_bytes: u64,
+    /// How many fetch sessions are kept. Default: 1000; 0 turns them off. At the bound, a session that was unused for two
+    /// minutes makes room, else the client gets none and names its partitions each time.
+    #[schemars(range(max = 1_000_000))]
+    pub(crate) fetch_sessions_max: u32,
+    /// How many partitions all fetch sessions may name together, some 150 bytes each. Default: 200000. At the bound as
+    /// above.
+    #[schemars(range(max = 10_000_000))]
+    pub(crate) fetch_session_partitions_max: u32,
+    /// How many topics the cluster may have. Default: 10000. One more is refused with POLICY_VIOLATION.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) topics_max: u32,
+    /// How many partitions all topics may have together. Default: 100000. More are refused with POLICY_VIOLATION.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) partitions_max: u32,
     /// After how many milliseconds without a request a connection is closed. Default: 600000 (10 minutes).
     #[schemars(range(min = 1000))]
     pub(crate) idle_timeout_ms: u64,
     /// How many milliseconds a client has for its TLS or QUIC handshake. Default: 10000.
     #[schemars(range(min = 100, max = 600_000))]
     pub(crate) handshake_timeout_ms: u64,
+    /// How many TLS and QUIC handshakes may be under way at once, on all listeners together. Default: 512. More wait
+    /// for their turn; their time runs.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) handshakes_max: u32,
+    /// How many of them one address may have (one /64 network with IPv6). Default: 64. More TLS handshakes wait for
+    /// their turn; more QUIC handshakes are refused.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) handshakes_per_address_max: u32,
+    /// From how many QUIC handshakes on, whose clients have not shown yet that they receive at their address, a new
+    /// client is asked to show it first (a stateless retry, one round trip more). Default: 64; 0 asks all.
+    #[schemars(range(max = 100_000))]
+    pub(crate) unvalidated_handshakes_max: u32,
+    /// After how many milliseconds a client is disconnected that takes not one byte of its answers. Default: 30000.
+    #[schemars(range(min = 100, max = 3_600_000))]
+    pub(crate) write_timeout_ms: u64,
     /// How many milliseconds a broker that is told to stop has to answer what it took and to upload what it holds.
     /// Default: 30000. What is not uploaded by then stays in the staging folder and is uploaded after the next start.
     #[schemars(range(max = 3_600_000))]
@@ -120,8 +178,19 @@ impl Default for Limits {
             request_bytes_max: 100 << 20,
             requests_memory_bytes: 256 << 20,
             fetch_bytes_max: 55 << 20,
+            answers_memory_bytes: 256 << 20,
+            appends_memory_bytes: 64 << 20,
+            inflated_memory_bytes: 256 << 20,
+            fetch_sessions_max: 1000,
+            fetch_session_partitions_max: 200_000,
+            topics_max: 10_000,
+            partitions_max: 100_000,
             idle_timeout_ms: 600_000,
             handshake_timeout_ms: 10_000,
+            handshakes_max: 512,
+            handshakes_per_address_max: 64,
+            unvalidated_handshakes_max: 64,
+            write_timeout_ms: 30_000,
             drain_timeout_ms: 30_000,
         }
     }

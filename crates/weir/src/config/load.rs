@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::Config;
 use super::check;
 use super::keys::{Keys, Kind};
+use super::memory;
 use super::secret::SECRETS;
 use super::tree::{self, Path, dotted};
 
@@ -25,6 +26,8 @@ pub(crate) struct Input<'a> {
     pub(crate) environment: Vec<(String, String)>,
     /// `SECTION.KEY=VALUE`, as `--set` takes it.
     pub(crate) sets: &'a [String],
+    /// The memory in bytes that the process may use: some defaults follow from it.
+    pub(crate) memory_bytes: u64,
 }
 
 /// Where a value came from.
@@ -83,7 +86,7 @@ pub(crate) fn load(input: &Input<'_>) -> Result<Loaded, ConfigError> {
     layers.file(input)?;
     layers.environment(input)?;
     layers.flags(input)?;
-    layers.finish()
+    layers.finish(input.memory_bytes)
 }
 
 /// The values so far, and where each came from.
@@ -148,13 +151,14 @@ impl Layers<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Loaded, ConfigError> {
+    fn finish(mut self, memory_bytes: u64) -> Result<Loaded, ConfigError> {
         // Sections with required keys exist from here on, so that what is missing is the key, with its whole name.
         if let Value::Object(map) = &mut self.value {
             for section in ["broker", "store", "staging"] {
                 map.entry(section).or_insert_with(|| Value::Object(Map::new()));
             }
         }
+        memory::fill(&mut self.value, memory_bytes);
         let outside = self.keys.out_of_bounds(&self.value);
         if !outside.is_empty() {
             let tell = |(path, problem): &(Path, String)| format!("{}: `{}` {problem}", self.place(path), dotted(path));

@@ -11,6 +11,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod load;
+pub(crate) mod memory;
 mod print;
 mod secret;
 mod store;

@@ -7,6 +7,9 @@ use super::{Config, ConfigError, Input, Loaded, check, effective, load, schema, 
 
 const MINIMAL: &str = "version: 1\nbroker:\n  name: b1\nstore:\n  url: memory://\nstaging:\n  dir: /tmp/x\n";
 
+/// What the process may use.
+const MEMORY: u64 = 2 << 30;
+
 fn from(text: &str) -> Result<Loaded, ConfigError> {
     with(text, &[], &[])
 }
@@ -14,7 +17,7 @@ fn from(text: &str) -> Result<Loaded, ConfigError> {
 fn with(text: &str, environment: &[(&str, &str)], sets: &[&str]) -> Result<Loaded, ConfigError> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-    load(&Input { name: "weir.yaml", text, environment, sets: &sets })
+    load(&Input { name: "weir.yaml", text, environment, sets: &sets, memory_bytes: MEMORY })
 }
 
 fn refused(text: &str) -> String {
@@ -247,6 +250,12 @@ fn documented_defaults_are_the_defaults() {
             let text = inner["description"].as_str().unwrap_or_default();
             let actual = &defaults[section][key];
             let Some(said) = text.split("Default:").nth(1).filter(|_| actual.is_number()) else { continue };
+            // A share of the memory says so in words.
+            let shares = [("a quarter of", 4), ("an eighth of", 8), ("a sixteenth of", 16), ("a thirty-second of", 32)];
+            if let Some((_, part)) = shares.iter().find(|(words, _)| said.trim_start().starts_with(words)) {
+                assert_eq!(actual, &Value::from(MEMORY / part), "{section}.{key}");
+                continue;
+            }
             let number: String = said.trim_start().chars().take_while(char::is_ascii_digit).collect();
             assert_eq!(number, actual.to_string(), "{section}.{key}");
         }
@@ -309,4 +318,16 @@ mod listeners {
         let bound = "127.0.0.1:4711".parse().unwrap();
         assert_eq!(listener("0.0.0.0:1", Some("b1.example:9092")).advertised(bound), ("b1.example".to_owned(), 9092));
     }
+}
+
+#[test]
+fn defaults_follow_from_the_memory_and_are_shown() {
+    let loaded = from(MINIMAL).unwrap();
+    assert_eq!(source_of(&loaded, "cache.memory_bytes"), ((MEMORY / 4).into(), "default".to_owned()));
+    assert_eq!(source_of(&loaded, "limits.answers_memory_bytes"), ((MEMORY / 8).into(), "default".to_owned()));
+    let loaded = from(&format!("{MINIMAL}limits:\n  requests_memory_bytes: 33554432\n")).unwrap();
+    assert_eq!(source_of(&loaded, "limits.request_bytes_max"), (33_554_432.into(), "default".to_owned()));
+    assert_eq!(source_of(&loaded, "limits.requests_memory_bytes"), (33_554_432.into(), "file:9".to_owned()));
+    let error = refused(&format!("{MINIMAL}limits: 7\n"));
+    assert!(error.contains("`limits` is wrong"), "{error}");
 }
