@@ -144,6 +144,12 @@ impl Weir {
         self.options.sets.push(key_value.to_owned());
     }
 
+    /// The id of its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|running| running.process.pid())
+    }
+
     /// The folder that the broker keeps everything in.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {

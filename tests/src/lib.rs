@@ -4,6 +4,7 @@
 //! client library tells; `tests/tests` holds the tests, one file a theme; `tests/clients` the client programs. What the
 //! tests need is installed by `cargo xtask setup`, and `cargo xtask test` runs all of it.
 
+pub mod attack;
 pub mod broker;
 pub mod clients;
 pub mod clock;

@@ -112,6 +112,26 @@ async fn an_answer_that_never_comes_does_not_stop_reading_before_the_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_disconnected_where_memory_is_short_and_only_there() {
+    for (answer_bytes_max, short) in [(1 << 20, true), (64 << 20, false)] {
+        let mut served = Served::new(Limits { answer_bytes_max, ..Limits::default() }, 4096);
+        send(&mut served.client, "size", 2 << 20).await;
+        let trickle = async {
+            while served.client.read_u8().await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        // It takes a byte each second, so that it never falls silent.
+        assert!(timeout(LONG, trickle).await.is_err());
+        assert_eq!(served.end.is_finished(), short, "with {answer_bytes_max} bytes for answers");
+        if short {
+            assert!(served.front.answers.try_reserve(1).is_some(), "what it held is given back");
+            assert!(matches!(served.end().await, End::SlowReader));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_without_an_answer_leave_no_gap() {
     let mut served = Served::new(Limits { requests_in_flight_max: 2, ..Limits::default() }, 4096);
     for (number, command) in ["none", "zero", "echo", "zero", "none", "none", "echo"].iter().enumerate() {

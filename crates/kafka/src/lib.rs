@@ -33,6 +33,7 @@ pub use front::Front;
 pub use limits::Limits;
 pub use listener::{BindError, Listener, ListenerConfig, Protocol};
 pub use metrics::{Metrics, Transport};
+pub use quic::QuicTokenKey;
 pub use service::{Answer, Frame, Service, Step};
 
 pub use wire::Rope;

@@ -285,6 +285,12 @@ impl Handshakes {
         Some(Unvalidated(Arc::clone(self)))
     }
 
+    /// How many have not shown their address now.
+    #[cfg(test)]
+    pub(crate) fn unvalidated_now(&self) -> usize {
+        self.unvalidated.load(Ordering::Relaxed)
+    }
+
     fn of_address(self: &Arc<Self>, address: IpAddr) -> OfAddress {
         let address = network_of(address);
         let mut by_address = self.by_address.lock();

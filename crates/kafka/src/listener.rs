@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Address, Context, Front, ListenerInfo, Peer, Service, Session, Transport,
+    Address, Context, Front, ListenerInfo, Peer, QuicTokenKey, Service, Session, Transport,
     connection::Connection,
     limits::Place,
     metrics::{Counted, ListenerMetrics},
@@ -66,6 +66,8 @@ pub struct ListenerConfig {
     /// What clients are told; port 0 stands for the port it got. Without it: where it listens, or `localhost` where that
     /// is every address of the machine.
     pub advertised: Option<Address>,
+    /// For QUIC: the key of address tokens that the brokers of a cluster share; one of its own without it.
+    pub quic_token_key: Option<QuicTokenKey>,
 }
 
 /// Why a listener cannot listen.
@@ -122,7 +124,8 @@ impl Listener {
             Protocol::Tcp => bind_tcp(config.address).map(Bound::Tcp),
             Protocol::Tls(tls) => bind_tcp(config.address).map(|socket| Bound::Tls(socket, tls)),
             Protocol::Quic(tls) => {
-                quic::Endpoint::bind(config.address, tls, &front.limits).map(|endpoint| Bound::Quic(Box::new(endpoint)))
+                let endpoint = quic::Endpoint::bind(config.address, tls, config.quic_token_key, &front.limits);
+                endpoint.map(|endpoint| Bound::Quic(Box::new(endpoint)))
             }
         };
         let bound = bound.and_then(|socket| Ok((socket.local_address()?, socket)));

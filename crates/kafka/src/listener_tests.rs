@@ -83,8 +83,12 @@ struct Running {
 
 impl Running {
     fn start(protocol: Protocol, limits: Limits) -> Self {
+        Self::start_with(config(protocol, "127.0.0.1:0"), limits)
+    }
+
+    fn start_with(config: ListenerConfig, limits: Limits) -> Self {
         let front = Front::new(limits, Metrics::default());
-        let listener = Listener::bind(config(protocol, "127.0.0.1:0"), &front).unwrap();
+        let listener = Listener::bind(config, &front).unwrap();
         let (script, shutdown) = (Script::new(), CancellationToken::new());
         Self {
             address: listener.local_address(),
@@ -114,7 +118,13 @@ impl Running {
 }
 
 fn config(protocol: Protocol, address: &str) -> ListenerConfig {
-    ListenerConfig { name: "test".into(), address: address.parse().unwrap(), protocol, advertised: None }
+    ListenerConfig {
+        name: "test".into(),
+        address: address.parse().unwrap(),
+        protocol,
+        advertised: None,
+        quic_token_key: None,
+    }
 }
 
 type QuicStream = Join<quinn::RecvStream, quinn::SendStream>;
@@ -476,6 +486,112 @@ async fn quic_takes_no_more_streams_than_allowed_and_another_protocol_not_at_all
     assert!(refused.to_string().contains("any known protocol"), "{refused}");
     endpoint.close(0_u8.into(), b"");
     running.stop().await;
+}
+
+/// A datagram of a handshake.
+const QUIC_DATAGRAM_BYTES: usize = 1200;
+
+/// What a new client sends first.
+async fn first_datagram(authority: &Authority) -> Vec<u8> {
+    let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = authority.quic_endpoint(false);
+    let _connecting = endpoint.connect(server.local_addr().unwrap(), "localhost").unwrap();
+    let mut datagram = vec![0; 2048];
+    let length = within(server.recv(&mut datagram)).await.unwrap();
+    datagram.truncate(length);
+    datagram
+}
+
+#[tokio::test]
+async fn a_client_that_never_shows_its_address_gets_little_for_what_it_sends() {
+    let authority = Authority::new();
+    let limits =
+        Limits { handshake_timeout: Duration::from_secs(3), unvalidated_handshakes_max: 2, ..Limits::default() };
+    let running = Running::start(Protocol::Quic(authority.server()), limits);
+    let mut sockets = Vec::new();
+    for _ in 0..6 {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let datagram = first_datagram(&authority).await;
+        socket.send_to(&datagram, running.address).unwrap();
+        sockets.push((socket, datagram.len()));
+    }
+    // Until the broker has given up on them: whatever it sends again counts too.
+    within(async {
+        while running.front.handshakes.unvalidated_now() == 0 || running.metrics().retries.get() < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        while running.front.handshakes.unvalidated_now() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let mut retries = 0;
+    for (socket, sent) in sockets {
+        let (mut got, mut asked, mut buffer) = (0, false, vec![0; 4096]);
+        while let Ok(length) = socket.recv(&mut buffer) {
+            got += length;
+            // A long header of type 3 (RFC 9000, 17.2.5).
+            asked |= buffer[0] & 0xf0 == 0xf0;
+        }
+        retries += u64::from(asked);
+        // The library lets the datagram that reaches the bound of RFC 9000, 8.1 go out whole.
+        let most = if asked { sent } else { 3 * sent + QUIC_DATAGRAM_BYTES };
+        assert!(got > 0 && got <= most, "{got} bytes for {sent}");
+    }
+    assert_eq!((retries, running.metrics().retries.get()), (4, 4), "beyond the threshold they are asked first");
+    // Who shows it is served.
+    let connection = quic(&authority.quic_endpoint(false), running.address).await;
+    assert_eq!(ask(&mut stream(&connection).await, "echo", 1).await[4..8], 1_u32.to_be_bytes());
+    drop(connection);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_of_one_broker_is_good_at_another_that_shares_the_key() {
+    let authority = Authority::new();
+    let start = |secret: &[u8]| {
+        let quic_token_key = Some(crate::QuicTokenKey::from_secret(secret));
+        let config = ListenerConfig { quic_token_key, ..config(Protocol::Quic(authority.server()), "127.0.0.1:0") };
+        Running::start_with(config, Limits { unvalidated_handshakes_max: 0, ..Limits::default() })
+    };
+    let (first, second) = (start(&[7; 32]), start(&[7; 32]));
+    // One address before both: what asks for the token comes from the first, all else goes to the second.
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let address = near.local_addr().unwrap();
+    let (first_at, second_at) = (first.address, second.address);
+    for socket in [&near, &far] {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let (near, far) = (tokio::net::UdpSocket::from_std(near).unwrap(), tokio::net::UdpSocket::from_std(far).unwrap());
+    let relay = tokio::spawn(async move {
+        let (mut client, mut server) = (None, first_at);
+        let (mut up, mut down) = (vec![0; 4096], vec![0; 4096]);
+        loop {
+            tokio::select! {
+                Ok((length, from)) = near.recv_from(&mut up) => {
+                    client = Some(from);
+                    far.send_to(&up[..length], server).await.unwrap();
+                }
+                Ok((length, _)) = far.recv_from(&mut down) => {
+                    if down[0] & 0xf0 == 0xf0 {
+                        server = second_at;
+                    }
+                    near.send_to(&down[..length], client.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    let endpoint = authority.quic_endpoint(false);
+    let connection = quic(&endpoint, address).await;
+    assert_eq!(ask(&mut stream(&connection).await, "echo", 1).await[4..8], 1_u32.to_be_bytes());
+    assert_eq!((first.metrics().retries.get(), second.metrics().retries.get()), (1, 0));
+    assert_eq!((first.script.started_now(), second.script.started_now()), (0, 1));
+    connection.close(0_u32.into(), b"");
+    within(endpoint.wait_idle()).await;
+    relay.abort();
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test]

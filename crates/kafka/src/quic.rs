@@ -3,7 +3,7 @@
 //! One endpoint on one socket serves a listener, so that the packets of a client whose address changed still find their
 //! connection. 0-RTT, datagrams and one-way streams are off; windows are bounded.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -35,6 +35,26 @@ const CLOSED: VarInt = VarInt::from_u32(0);
 /// The client did something that ends the stream or the connection.
 const REFUSED: VarInt = VarInt::from_u32(1);
 
+/// The key of the tokens by which QUIC clients show that they receive at their address (RFC 9000, 8.1). Brokers that share
+/// it accept each other's tokens, so that a client may be asked by one and come back to another.
+#[derive(Clone)]
+pub struct QuicTokenKey(Arc<ring::hkdf::Prk>);
+
+impl QuicTokenKey {
+    /// The key that follows from a secret (HKDF-SHA256). The secret is as good as its length.
+    #[must_use]
+    pub fn from_secret(secret: &[u8]) -> Self {
+        let salt = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, b"weir quic address tokens");
+        Self(Arc::new(salt.extract(secret)))
+    }
+}
+
+impl fmt::Debug for QuicTokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QuicTokenKey")
+    }
+}
+
 /// A bound UDP socket with its QUIC machinery.
 pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
@@ -43,7 +63,13 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn bind(address: SocketAddr, tls: Arc<tls::Server>, limits: &Limits) -> io::Result<Self> {
+    /// Without a token key it draws one, which no other broker knows.
+    pub(crate) fn bind(
+        address: SocketAddr,
+        tls: Arc<tls::Server>,
+        token_key: Option<QuicTokenKey>,
+        limits: &Limits,
+    ) -> io::Result<Self> {
         let socket = socket_on(address, Type::DGRAM, SocketProtocol::UDP)?;
         // Best effort: the system's own bounds are the administrator's to set.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
@@ -55,6 +81,9 @@ impl Endpoint {
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES * INCOMING_MAX as u64);
+        if let Some(QuicTokenKey(key)) = token_key {
+            config.token_key(key);
+        }
         let runtime = Arc::new(TokioRuntime);
         let endpoint = quinn::Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket.into(), runtime)?;
         Ok(Self { endpoint, config, tls })

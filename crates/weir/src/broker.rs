@@ -37,6 +37,8 @@ const DISK_HANGS: Duration = Duration::from_secs(5);
 const STORE_SLOW: Duration = Duration::from_secs(3);
 /// The pause between two tries to use a store that did not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// A shorter secret could be guessed.
+const QUIC_TOKEN_SECRET_LEN_MIN: usize = 32;
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -108,6 +110,9 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     let lag_metrics = lag::Metrics::default();
     lag_metrics.register(&mut registry);
 
+    let certificate_metrics = certificates::Metrics::default();
+    certificate_metrics.register(&mut registry);
+
     let Bound { listeners, mut addresses, certificates } = bind(&config, &front)?;
     let status = Arc::new(Status::default());
     let sources = http::Sources { health: health(&status), metrics: Arc::new(registry) };
@@ -137,6 +142,7 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
         api_metrics,
         log_metrics,
         lag_metrics,
+        certificate_metrics,
         fail,
     };
     let booting = Mutex::new(Some(tokio::spawn(boot.run())));
@@ -263,6 +269,7 @@ struct Bound {
 /// Binds every Kafka listener, so that a taken port is reported before anything else is done.
 fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<Bound> {
     let Bound { mut listeners, mut addresses, mut certificates } = Bound::default();
+    let token_key = config.tls.quic_token_key.as_ref().map(token_key).transpose()?;
     for listener in config.listeners.iter().filter(|listener| listener.protocol != Protocol::Http) {
         let protocol = match (listener.protocol, listener.tls) {
             (Protocol::Quic, _) => kafka::Protocol::Quic(tls_server(config, listener.authentication)?),
@@ -281,6 +288,7 @@ fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<Bound> {
                     address,
                     protocol: protocol.clone(),
                     advertised: Some(kafka::Address { host, port }),
+                    quic_token_key: token_key.clone(),
                 },
                 front,
             )?;
@@ -294,6 +302,16 @@ fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<Bound> {
         }
     }
     Ok(Bound { listeners, addresses, certificates })
+}
+
+fn token_key(secret: &config::Secret) -> anyhow::Result<kafka::QuicTokenKey> {
+    let secret = secret.read().context("tls.quic_token_key")?;
+    let bytes = secret.reveal().as_bytes();
+    if bytes.len() < QUIC_TOKEN_SECRET_LEN_MIN {
+        let count = bytes.len();
+        return Err(anyhow!("tls.quic_token_key has {count} bytes; it needs {QUIC_TOKEN_SECRET_LEN_MIN} at least"));
+    }
+    Ok(kafka::QuicTokenKey::from_secret(bytes))
 }
 
 fn tls_server(config: &Config, authentication: Authentication) -> anyhow::Result<Arc<tls::Server>> {
@@ -322,6 +340,7 @@ struct Boot {
     api_metrics: ApiMetrics,
     log_metrics: log::Metrics,
     lag_metrics: lag::Metrics,
+    certificate_metrics: certificates::Metrics,
     fail: watch::Sender<Option<String>>,
 }
 
@@ -348,7 +367,7 @@ impl Boot {
         let reload_interval = Duration::from_millis(ground.config.tls.reload_interval_ms);
         let serving = Arc::new(Serving::open(ground).await?);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(certificates::watch(self.certificates, reload_interval, stop.clone()));
+        tasks.spawn(certificates::watch(self.certificates, reload_interval, self.certificate_metrics, stop.clone()));
         for listener in self.listeners {
             tasks.spawn(listener.run(serving.clone(), stop.clone()));
         }

@@ -1,18 +1,67 @@
 //! Looks at the certificate files from time to time and takes what is new, so that a renewed certificate needs no
 //! restart. Files that cannot be used leave what is in use as it is.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// What tells one state of a file from another: when it was written, and its size. Nothing when it cannot be looked at.
-type Seen = Vec<Option<(SystemTime, u64)>>;
+/// What tells one state of a file from another: which file it is behind all links (Kubernetes swaps a link), when it was
+/// written, and its size. Nothing when it cannot be looked at.
+type Seen = Vec<Option<(u64, u64, SystemTime, u64)>>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFile {
+    file: String,
+}
+
+/// What is told of the certificates. A clone counts into the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    not_after: Family<ByFile, Gauge>,
+    reloads: Family<ByFile, Counter>,
+    failures: Family<ByFile, Counter>,
+}
+
+impl Metrics {
+    /// Makes them part of what `/metrics` shows.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let help = "When the certificate in use ends, in seconds since 1970";
+        registry.register("weir_certificate_not_after_seconds", help, self.not_after.clone());
+        registry.register("weir_certificate_reloads", "Times a new certificate was taken", self.reloads.clone());
+        let help = "Times that changed files could not be used and the old certificate stayed";
+        registry.register("weir_certificate_reload_failures", help, self.failures.clone());
+    }
+
+    fn in_use(&self, server: &tls::Server) {
+        self.not_after.get_or_create(&by_file(server)).set(server.not_after().0 / 1000);
+    }
+}
+
+fn by_file(server: &tls::Server) -> ByFile {
+    ByFile { file: server.settings().identity.certificate.display().to_string() }
+}
 
 /// Reloads the servers' files when they change, until the stop.
-pub(crate) async fn watch(servers: Vec<Arc<tls::Server>>, interval: Duration, stop: CancellationToken) {
+pub(crate) async fn watch(
+    servers: Vec<Arc<tls::Server>>,
+    interval: Duration,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    for server in &servers {
+        metrics.in_use(server);
+        // Shown before the first failure, so that an alert can be written on it.
+        drop(metrics.failures.get_or_create(&by_file(server)));
+    }
     // Nothing is taken as seen: what changed between the loading of the files and now is found by the first look.
     let mut watched: Vec<(Arc<tls::Server>, Option<Seen>)> = servers.into_iter().map(|server| (server, None)).collect();
     let mut ticks = tokio::time::interval(interval);
@@ -27,19 +76,26 @@ pub(crate) async fn watch(servers: Vec<Arc<tls::Server>>, interval: Duration, st
             if now != *seen {
                 // Also after a failure: the files are tried again when they change again, as they do while they are written.
                 *seen = now;
-                reload(server);
+                reload(server, &metrics);
             }
         }
     }
 }
 
-fn reload(server: &tls::Server) {
+fn reload(server: &tls::Server, metrics: &Metrics) {
     let certificate = server.settings().identity.certificate.display();
     let before = server.identity();
     match server.reload() {
         Ok(()) if server.identity().chain() == before.chain() => {}
-        Ok(()) => tracing::info!(%certificate, valid_until_ms = server.not_after().0, "certificate reloaded"),
-        Err(error) => tracing::warn!(%certificate, %error, "a changed certificate cannot be used; the old one stays"),
+        Ok(()) => {
+            metrics.in_use(server);
+            metrics.reloads.get_or_create(&by_file(server)).inc();
+            tracing::info!(%certificate, valid_until_ms = server.not_after().0, "certificate reloaded");
+        }
+        Err(error) => {
+            metrics.failures.get_or_create(&by_file(server)).inc();
+            tracing::warn!(%certificate, %error, "a changed certificate cannot be used; the old one stays");
+        }
     }
 }
 
@@ -53,9 +109,9 @@ fn look(server: &tls::Server) -> Seen {
     files.into_iter().map(seen).collect()
 }
 
-fn seen(file: &PathBuf) -> Option<(SystemTime, u64)> {
+fn seen(file: &PathBuf) -> Option<(u64, u64, SystemTime, u64)> {
     let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some((metadata.dev(), metadata.ino(), metadata.modified().ok()?, metadata.len()))
 }
 
 #[cfg(test)]
@@ -64,7 +120,7 @@ mod tests {
 
     use tokio_util::sync::CancellationToken;
 
-    use super::watch;
+    use super::{Metrics, watch};
     use crate::environment::SystemClock;
 
     #[tokio::test]
@@ -75,7 +131,9 @@ mod tests {
         let server = tls::Server::load(settings).unwrap();
         let first = server.identity().chain().to_vec();
         let stop = CancellationToken::new();
-        let watching = tokio::spawn(watch(vec![server.clone()], Duration::from_millis(5), stop.clone()));
+        let metrics = Metrics::default();
+        let watching = watch(vec![server.clone()], Duration::from_millis(5), metrics, stop.clone());
+        let watching = tokio::spawn(watching);
 
         std::fs::write(&files.server.certificate, "no certificate at all").unwrap();
         assert_eq!(server.identity().chain(), first);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::secret::Secret;
+
 /// One address that the broker listens on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -135,12 +137,22 @@ pub(crate) struct Tls {
     pub(crate) client_ca_file: Option<PathBuf>,
     /// How often, in milliseconds, the files are looked at for a change. Default: 30000. Connections that stand keep
     /// the certificate that they began with.
-    #[schemars(range(min = 1000, max = 86_400_000))]
+    #[schemars(range(min = 100, max = 86_400_000))]
     pub(crate) reload_interval_ms: u64,
+    /// The secret, 32 bytes at least, from which the key of QUIC's address tokens follows. Default: none; each broker
+    /// draws a key of its own. Brokers behind one address need the same one, because a client that one of them asks to
+    /// show its address may come back to another.
+    pub(crate) quic_token_key: Option<Secret>,
 }
 
 impl Default for Tls {
     fn default() -> Tls {
-        Tls { certificate_file: None, key_file: None, client_ca_file: None, reload_interval_ms: 30_000 }
+        Tls {
+            certificate_file: None,
+            key_file: None,
+            client_ca_file: None,
+            reload_interval_ms: 30_000,
+            quic_token_key: None,
+        }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) use limits::{Cache, Limits, Staging};
 pub(crate) use listeners::{Authentication, Listener, Protocol, Tls, is_wildcard, split_host_port};
 pub(crate) use load::{ConfigError, Input, Loaded, load};
 pub(crate) use print::{Effective, chosen, effective, yaml};
+pub(crate) use secret::Secret;
 pub(crate) use store::Store;
 
 /// The configuration of one Weir broker. Every key can also be set as the environment variable `WEIR__SECTION__KEY`

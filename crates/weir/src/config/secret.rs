@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The keys that hold secrets: what stands there instead of one is not repeated in messages.
-pub(super) const SECRETS: [&str; 5] = ["secret_access_key", "session_token", "access_key", "sas", "client_secret"];
+pub(super) const SECRETS: [&str; 6] =
+    ["secret_access_key", "session_token", "access_key", "sas", "client_secret", "quic_token_key"];
 
 /// Where a secret lies: `{file: PATH}` or `{env: NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
