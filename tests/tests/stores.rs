@@ -6,7 +6,7 @@ use weir_tests::broker::{Options, Weir};
 use weir_tests::stores::{Kind, S3};
 
 /// A store that fails races must fail each of so many starts: one that passes by luck loses records later.
-const REFUSALS: usize = 5;
+const REFUSALS: usize = 20;
 
 fn start_on(store: &S3) -> Result<Weir> {
     let (url, environment) = (Some(store.new_store()), S3::credentials());
