@@ -30,6 +30,8 @@ pub struct Options {
     pub store: Option<String>,
     /// `KEY=VALUE` of the configuration.
     pub sets: Vec<String>,
+    /// More of the command line.
+    pub arguments: Vec<String>,
     /// Its environment.
     pub environment: Vec<(String, String)>,
     /// The TLS listener asks clients for certificates.
@@ -102,6 +104,7 @@ impl Weir {
         for set in &self.options.sets {
             command.args(["--set", set]);
         }
+        command.args(&self.options.arguments);
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(append(&self.log_path())?);
         let mut process = Process::start("weir dev", &mut command)?;
@@ -154,6 +157,12 @@ impl Weir {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The configuration that it wrote for itself.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.data_dir().join("broker-1").join("weir.yaml")
     }
 
     /// The folder of the journals.

@@ -155,6 +155,12 @@ impl S3 {
         format!("s3://{BUCKET}/test-{prefix:016x}?endpoint={endpoint}&region=us-east-1")
     }
 
+    /// The URL of a bucket that is not there.
+    #[must_use]
+    pub fn missing_bucket(&self) -> String {
+        format!("s3://not-there-yet?endpoint={}&region=us-east-1", self.url)
+    }
+
     /// What a broker needs in its environment to get in.
     #[must_use]
     pub fn credentials() -> Vec<(String, String)> {

@@ -65,6 +65,7 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
     ("object_store", &["minio", "versitygw"]),
     ("lost_answers", &["minio"]),
     ("store_weather", &["minio"]),
+    ("doctor", &["minio", "versitygw", "s3s-fs"]),
     ("store_encryption", &["minio"]),
     ("stores", &["minio", "versitygw", "s3s-fs"]),
 ];

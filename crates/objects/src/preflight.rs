@@ -24,8 +24,7 @@ use crate::keys;
 const ROUNDS: usize = 5;
 pub(crate) const WRITERS: usize = 8;
 /// The size of a value: a store that checks first and writes later is caught between the two, the longer the writing
-/// takes. With values of 60 bytes s3s-fs passed 2 starts of 100, with these none of
-/// 300.
+/// takes. With values of 60 bytes s3s-fs passed 2 starts of 200, with these none of 300.
 const PROBE_BYTES: usize = 48 << 10;
 
 /// What was proven.

@@ -25,7 +25,7 @@ const SCHEMES: &[&str] = &["s3", "gs", "az", "file", "memory"];
 /// Options of every scheme.
 const COMMON: &[&str] =
     &["request_timeout_ms", "connect_timeout_ms", "retries_max", "retry_timeout_ms", "allow_http", "ca_file"];
-const S3: &[&str] = &[
+pub(crate) const S3: &[&str] = &[
     "endpoint",
     "region",
     "path_style",
@@ -193,10 +193,10 @@ fn nearest(written: &str, known: impl Iterator<Item = &'static str>) -> &'static
 }
 
 /// The options of one opening, all of them known to the scheme.
-struct Options(BTreeMap<&'static str, String>);
+pub(crate) struct Options(BTreeMap<&'static str, String>);
 
 impl Options {
-    fn new(url: &Url, own: &'static [&'static str], given: &[(String, String)]) -> Result<Self, OpenError> {
+    pub(crate) fn new(url: &Url, own: &'static [&'static str], given: &[(String, String)]) -> Result<Self, OpenError> {
         let query = url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned()));
         let mut options = BTreeMap::new();
         for (key, value) in query.chain(given.iter().cloned()) {
@@ -236,7 +236,7 @@ impl Options {
         self.number(option, default_ms, 10, 240_000).map(Duration::from_millis)
     }
 
-    fn client(&self) -> Result<ClientOptions, OpenError> {
+    pub(crate) fn client(&self) -> Result<ClientOptions, OpenError> {
         let plain = self.get("endpoint").is_some_and(|endpoint| endpoint.starts_with("http://"));
         let mut client = ClientOptions::new()
             .with_timeout(self.duration("request_timeout_ms", 60_000)?)
@@ -269,7 +269,7 @@ impl Options {
         })
     }
 
-    fn s3(&self, bucket: &str) -> Result<AmazonS3Builder, OpenError> {
+    pub(crate) fn s3(&self, bucket: &str) -> Result<AmazonS3Builder, OpenError> {
         let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
         let mut builder = match (self.get("access_key_id"), self.get("secret_access_key")) {
             // Given keys are complete: nothing of the environment's credentials may mix in.

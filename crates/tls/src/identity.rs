@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use records::Timestamp;
 use rustls::{
     Error as RustlsError, InconsistentKeys,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    client::verify_server_name,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    server::ParsedCertificate,
     sign::CertifiedKey,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -91,4 +93,14 @@ pub fn not_after(certificate: &CertificateDer<'_>) -> Result<Timestamp, Error> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| Error::PeerCertificate(error.to_string()))?;
     Ok(Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000)))
+}
+
+/// Whether a certificate is for this host name or IP address, as clients judge it (RFC 6125).
+///
+/// # Errors
+/// The certificate cannot be parsed.
+pub fn is_for_name(certificate: &CertificateDer<'_>, name: &str) -> Result<bool, Error> {
+    let parsed = ParsedCertificate::try_from(certificate).map_err(|error| Error::PeerCertificate(error.to_string()))?;
+    // What is no name of a host is the name of no certificate.
+    Ok(ServerName::try_from(name).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
 }

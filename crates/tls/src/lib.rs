@@ -23,7 +23,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use client::{ClientSettings, Roots, client_config, quic_client_config};
 pub use error::Error;
-pub use identity::{Identity, IdentityFiles, not_after};
+pub use identity::{Identity, IdentityFiles, is_for_name, not_after};
 pub use principal::{ANONYMOUS, principal_of};
 pub use server::{ClientAuth, Server, ServerSettings};
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{bench, broker, completions, config, consume, dev, group, health, produce, proxy, topic};
+use crate::command::{bench, broker, completions, config, consume, dev, doctor, group, health, produce, proxy, topic};
 use crate::exit::Outcome;
 use crate::interrupt::interruptible;
 use crate::logging;
@@ -37,6 +37,7 @@ enum Command {
     Proxy(proxy::ProxyArgs),
     #[command(subcommand, after_help = "Example:\n  weir bench e2e orders --rate 1000 --duration-s 30")]
     Bench(bench::BenchCommand),
+    Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -53,6 +54,7 @@ impl Cli {
             Command::Dev(_) | Command::Broker(_) => Ok(()),
             Command::Config(command) => config::run(command),
             Command::Completions(args) => completions::run(&args),
+            Command::Doctor(args) => interruptible(Box::pin(doctor::run(args))).await,
             Command::Health(args) => interruptible(health::run(args)).await,
             Command::Topic(command) => interruptible(topic::run(command)).await,
             Command::Group(command) => interruptible(group::run(command)).await,

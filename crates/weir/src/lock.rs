@@ -14,6 +14,16 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// The process that holds the lock, if any: its number, as far as it has written it down. Takes nothing.
+    pub(crate) fn holder(path: &Path) -> Option<String> {
+        let mut file = File::open(path).ok()?;
+        // What can be locked is let go again when the file is closed.
+        let Err(TryLockError::WouldBlock) = file.try_lock_shared() else { return None };
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        Some(holder.trim().to_owned())
+    }
+
     /// Takes the lock, or says who has it. The folder of the file is made where it is missing.
     pub(crate) fn take(path: PathBuf) -> anyhow::Result<Lock> {
         let dir = path.parent().unwrap_or(Path::new("."));

@@ -24,7 +24,8 @@ const NAME: &str = "broker-1";
 
 /// Run a broker for development: everything embedded, data kept in a folder.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  weir dev --set topics.num_partitions=4\n\n\
+#[command(after_help = "Example:\n  weir dev --set topics.num_partitions=4\n  \
+    weir dev --store \"s3://weir?endpoint=http://127.0.0.1:9000\" --create-bucket\n\n\
     It listens for Kafka clients on TCP, on TLS (the port + 1) and on QUIC (UDP, the same port), prints where, and \
     then one line `ready`. Groups rebalance at once, short session time-outs are allowed, topics are made on first use.")]
 pub(crate) struct DevArgs {
@@ -40,6 +41,9 @@ pub(crate) struct DevArgs {
     /// The object store, instead of a folder in the data folder.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Make the bucket of `--store s3://…` where it is not there yet.
+    #[arg(long, requires = "store")]
+    create_bucket: bool,
     /// Use a new folder and throw it away at the end.
     #[arg(long, conflicts_with = "data_dir")]
     temp: bool,
@@ -70,6 +74,9 @@ pub(crate) async fn run(args: DevArgs) -> Outcome {
     let environment = Environment::system();
     let prepared = prepare(&args, &data_dir, &environment)?;
     logging::start(&prepared.config.log)?;
+    if args.create_bucket {
+        create_bucket(&prepared.config.store).await?;
+    }
     let announcement = Announcement {
         shape: args.output,
         data_dir,
@@ -79,6 +86,15 @@ pub(crate) async fn run(args: DevArgs) -> Outcome {
         broker: prepared.config.broker.name.clone(),
     };
     serve::serve(prepared.config, environment, announcement).await
+}
+
+async fn create_bucket(store: &config::Store) -> Outcome {
+    let options = store.options().context("the object store's credentials")?;
+    let bucket = objects::Bucket::open(&store.url, &options).context("the object store cannot be opened")?;
+    let bucket = bucket.ok_or_else(|| Failure::usage("--create-bucket: only buckets of s3:// are made"))?;
+    let new = bucket.create().await.with_context(|| format!("cannot make the bucket {}", bucket.name()))?;
+    tracing::info!(bucket = bucket.name(), new, "the bucket is there");
+    Ok(())
 }
 
 fn temporary() -> anyhow::Result<tempfile::TempDir> {

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod produce;
