@@ -1,11 +1,12 @@
 //! The bytes of one append: a fixed header, then the record batch as it came.
 //!
 //! ```text
-//! length u32 │ crc u32 │ position u64 │ topic id 16 B │ partition u32 │ leader epoch i32 │ base offset i64 │ batch …
-//!            └ CRC-32C ┴───────────────── over all of this ─────────────────────────────────────────────────────┘
+//! length u32 │ crc u32 │ position u64 │ durable u64 │ topic id 16 B │ partition u32 │ leader epoch i32 │ base offset i64 │ batch …
+//!            └ CRC-32C ┴───────────────── over all of this ───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Big-endian; `length` counts the whole frame. The CRC of the batch's records was checked when they came in, and is
+//! Big-endian; `length` counts the whole frame. `durable` is how far the journal was on stable storage when the frame was
+//! written: damage below it is no write that was cut off, but a disk that lost what it had. The CRC of the batch's records was checked when they came in, and is
 //! stored in the batch: the frame's CRC is combined from it, so that no byte is summed twice, and a byte that changes
 //! in memory in between is found when the frame is read.
 
@@ -13,7 +14,7 @@ use bytes::{Buf, BufMut, Bytes};
 use records::{Batch, BatchError, HEADER_LEN, LeaderEpoch, Offset, Partition, Position, TopicId, TopicPartition};
 
 /// Bytes of a frame before its batch.
-pub const FRAME_HEADER_LEN: usize = 48;
+pub const FRAME_HEADER_LEN: usize = 56;
 
 /// Where the summed part of a frame begins.
 const SUMMED_FROM: usize = 8;
@@ -61,6 +62,8 @@ pub enum FrameError {
 pub(crate) struct Frame {
     pub(crate) topic_partition: TopicPartition,
     pub(crate) batch: Batch,
+    /// Everything below was durable before the frame was written.
+    pub(crate) durable: Position,
     pub(crate) len: usize,
 }
 
@@ -73,13 +76,19 @@ pub(crate) fn frame_len(batch: &Batch) -> usize {
 }
 
 /// Writes what comes before the batch's body.
-pub(crate) fn encode_head(position: Position, topic_partition: TopicPartition, batch: &Batch) -> Head {
+pub(crate) fn encode_head(
+    position: Position,
+    durable: Position,
+    topic_partition: TopicPartition,
+    batch: &Batch,
+) -> Head {
     let header = batch.header();
     let mut head = [0; FRAME_HEADER_LEN + HEADER_LEN];
     let mut out = &mut head[..];
     out.put_u32(u32::try_from(frame_len(batch)).expect("a batch is at most 2 GiB"));
     out.put_u32(0);
     out.put_u64(position.0);
+    out.put_u64(durable.0);
     out.put_slice(topic_partition.topic.0.as_bytes());
     out.put_i32(topic_partition.partition.0);
     out.put_i32(header.leader_epoch.0);
@@ -118,6 +127,7 @@ pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameEr
     if found != expected {
         return Err(FrameError::Crc { expected, found });
     }
+    let durable = Position(head.get_u64());
     let mut topic = [0; 16];
     head.copy_to_slice(&mut topic);
     let topic_partition =
@@ -128,5 +138,20 @@ pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameEr
     if batch.header().base_offset != base_offset || batch.header().leader_epoch != epoch {
         return Err(FrameError::Disagree);
     }
-    Ok(Frame { topic_partition, batch, len })
+    Ok(Frame { topic_partition, batch, durable, len })
+}
+
+/// Looks for frames behind damage, and tells the furthest that one of them knew the journal to be durable. `bytes` lie at
+/// `position`.
+pub(crate) fn durable_behind(bytes: &Bytes, position: Position) -> Option<Position> {
+    let mut durable = None;
+    let mut at = 0;
+    // A frame says where it lies, so that hardly any other place is looked at twice.
+    while let Some(head) = bytes.get(at..).filter(|rest| rest.len() >= FRAME_HEADER_LEN) {
+        let here = position.after(at as u64);
+        let frame = (head[8..16] == here.0.to_be_bytes()).then(|| decode(&bytes.slice(at..), here).ok()).flatten();
+        at += frame.as_ref().map_or(1, |frame| frame.len);
+        durable = durable.max(frame.map(|frame| frame.durable));
+    }
+    durable
 }

@@ -12,6 +12,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::{Disk, File};
 
+/// Bytes of a sector.
+const SECTOR_BYTES: usize = 4096;
+
 /// What a fault is put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
@@ -59,6 +62,8 @@ struct State {
 struct Node {
     live: Vec<Byte>,
     durable: Vec<u8>,
+    /// Sectors that cannot be read.
+    spoilt: BTreeSet<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +124,16 @@ impl Memory {
         if let Some(byte) = node.durable.get_mut(at) {
             *byte ^= 1 << bit;
         }
+    }
+
+    /// A sector of a file can no longer be read.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn spoil(&self, path: &Path, sector: usize) {
+        let mut state = self.0.state.lock();
+        let node = *state.names.get(path).expect("the file is there");
+        state.nodes.get_mut(&node).expect("a name leads to a file").spoilt.insert(sector);
     }
 
     /// The power goes: what was not durable is gone, and files that are open do nothing any more. Faults go on.
@@ -303,9 +318,13 @@ impl File for Open {
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         self.with(Call::Read, |state, node| {
-            let live = &state.nodes[&node].live;
+            let node = &state.nodes[&node];
             let from = to_usize(at)?;
-            let bytes = live.get(from..from + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
+            let to = from + buffer.len();
+            let bytes = node.live.get(from..to).ok_or(ErrorKind::UnexpectedEof)?;
+            if node.spoilt.range(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES)).next().is_some() {
+                return Err(io::Error::other("a sector cannot be read"));
+            }
             for (to, byte) in buffer.iter_mut().zip(bytes) {
                 *to = byte.value;
             }

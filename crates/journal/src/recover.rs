@@ -15,6 +15,9 @@ use crate::frame::{self, FrameError};
 use crate::segment::{ReadError, SEGMENT_HEADER_LEN, Segment};
 use crate::staging::{MARKER, Staging};
 
+/// What a disk reads at once, or not at all.
+const SECTOR_BYTES: usize = 4096;
+
 /// Why a journal cannot be recovered from this disk.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -54,6 +57,9 @@ pub struct Recovered {
     pub end: Position,
     /// Something behind that end could not be read: after a crash, the write that was cut off.
     pub torn: Option<TornTail>,
+    /// How far the journal was durable for sure, as frames say that were written later. Beyond `end` the disk lost what it
+    /// had.
+    pub durable: Position,
 }
 
 /// Reads what a journal holds from `uploaded` on; older segments are deleted. `visit` sees every batch that is not
@@ -76,7 +82,7 @@ pub fn recover(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(RecoverError::Lost(folder)),
         Err(source) => return Err(RecoverError::Io { path: folder.join(MARKER), source }),
     }
-    let mut recovered = Recovered { segments: Vec::new(), end: uploaded, torn: None };
+    let mut recovered = Recovered { segments: Vec::new(), end: uploaded, torn: None, durable: uploaded };
     let paths = segment_paths(staging, &folder).map_err(|source| RecoverError::Io { path: folder.clone(), source })?;
     for (index, (first, path)) in paths.iter().enumerate() {
         let io = |source| RecoverError::Io { path: path.clone(), source };
@@ -111,10 +117,12 @@ pub fn recover(
             Err(error) => return Err(error.into()),
         };
         let scan = Scan::of(&segment, end).map_err(io)?;
-        // Another segment is begun, an end written down, after everything before was durable.
-        let is_durable = end.is_some() || next_first.is_some();
+        // Another segment is begun, an end written down, after everything before was durable. A disk that lost what was
+        // durable is not written to: the next try must see the same.
+        let is_durable = end.is_some() || next_first.is_some() || scan.durable > scan.end;
         let segment = if is_durable { segment } else { rewrite(staging, &segment, &scan)? };
         recovered.torn = scan.torn(segment.path());
+        recovered.durable = recovered.durable.max(scan.durable);
         for (topic_partition, position, batch) in &scan.frames {
             if *position >= uploaded {
                 visit(*topic_partition, batch);
@@ -146,6 +154,8 @@ struct Scan {
     at: usize,
     /// Why the next frame cannot be read, if something is there.
     reason: Option<String>,
+    /// How far everything was durable for sure, as the frames say, also those behind one that cannot be read.
+    durable: Position,
 }
 
 impl Scan {
@@ -155,11 +165,9 @@ impl Scan {
         if let Some(end) = journal_end {
             len = len.min(SEGMENT_HEADER_LEN + (end.0 - segment.first().0));
         }
-        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        segment.file().read_at(&mut bytes, 0)?;
-        let bytes = Bytes::from(bytes);
+        let bytes = read_what_can_be(segment, usize::try_from(len).map_err(io::Error::other)?)?;
         let mut at = usize::try_from(SEGMENT_HEADER_LEN).expect("a small constant").min(bytes.len());
-        let mut end = segment.first();
+        let (mut end, mut durable) = (segment.first(), segment.first());
         let mut frames = Vec::new();
         let reason = loop {
             if at == bytes.len() {
@@ -169,6 +177,7 @@ impl Scan {
                 Ok(frame) => {
                     frames.push((frame.topic_partition, end, frame.batch));
                     at += frame.len;
+                    durable = durable.max(frame.durable);
                     end = end.after(frame.len as u64);
                 }
                 // The preallocated rest, as it should be.
@@ -176,13 +185,31 @@ impl Scan {
                 Err(error) => break Some(error.to_string()),
             }
         };
-        Ok(Self { bytes, frames, end, at, reason })
+        if reason.is_some() {
+            durable = durable.max(frame::durable_behind(&bytes.slice(at..), end).unwrap_or_default());
+        }
+        Ok(Self { bytes, frames, end, at, reason, durable })
     }
 
     fn torn(&self, path: &Path) -> Option<TornTail> {
         let reason = self.reason.clone()?;
         Some(TornTail { path: path.to_owned(), position: self.end, reason })
     }
+}
+
+/// The first `len` bytes of a segment's file. Where a sector cannot be read, something stands that is no frame.
+fn read_what_can_be(segment: &Segment, len: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; len];
+    let Err(error) = segment.file().read_at(&mut bytes, 0) else { return Ok(bytes.into()) };
+    let mut any = false;
+    for (sector, bytes) in bytes.chunks_mut(SECTOR_BYTES).enumerate() {
+        match segment.file().read_at(bytes, (sector * SECTOR_BYTES) as u64) {
+            Ok(()) => any = true,
+            Err(_) => bytes.fill(u8::MAX),
+        }
+    }
+    // A disk that gives nothing at all may give it later.
+    if any { Ok(bytes.into()) } else { Err(error) }
 }
 
 /// Writes what was read of a journal's last segment into a new file, in its place. Its last sync may have failed, or never

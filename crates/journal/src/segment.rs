@@ -20,7 +20,7 @@ use crate::frame::{self, FRAME_HEADER_LEN, FrameError};
 pub(crate) const SEGMENT_HEADER_LEN: u64 = HEADER_BYTES as u64;
 const HEADER_BYTES: usize = 64;
 const MAGIC: &[u8; 8] = b"weirjrnl";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why a segment could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -338,21 +338,38 @@ impl Segment {
         Ok(batches)
     }
 
-    /// All frames in their order, checked. Blocks on the disk, and holds the whole segment in memory.
+    /// All batches in their order, checked. What cannot be read `repair` may know from elsewhere. Blocks on the disk, and
+    /// holds the whole segment in memory.
     ///
     /// # Errors
-    /// When the disk refuses or the bytes are not those that were written.
-    pub fn read_all(&self) -> Result<Vec<(TopicPartition, Batch)>, ReadError> {
-        let mut bytes = self.read_range(0, usize::try_from(self.len()).expect("a segment fits in memory"))?;
-        let mut position = self.first;
-        let mut frames = Vec::new();
-        while !bytes.is_empty() {
-            let frame = self.decode(&bytes, position)?;
-            bytes.advance(frame.len);
-            position = position.after(frame.len as u64);
-            frames.push((frame.topic_partition, frame.batch));
-        }
-        Ok(frames)
+    /// When the disk refuses or the bytes are not those that were written, and `repair` does not know them.
+    pub fn read_all(
+        &self,
+        mut repair: impl FnMut(TopicPartition, &Entry, &ReadError) -> Option<Batch>,
+    ) -> Result<Vec<(TopicPartition, Batch)>, ReadError> {
+        // One read, where the disk gives it; else each frame by itself, since a bad sector may spoil only some.
+        let bytes = self.read_range(0, usize::try_from(self.len()).expect("a segment fits in memory")).ok();
+        let frame = |entry: &Entry| match &bytes {
+            Some(bytes) => self.decode(&bytes.slice(entry.at as usize..), self.first.after(u64::from(entry.at))),
+            None => {
+                let bytes = self.read_range(u64::from(entry.at), entry.len as usize)?;
+                self.decode(&bytes, self.first.after(u64::from(entry.at)))
+            }
+        };
+        let read = |(id, entry): (TopicPartition, Entry)| match frame(&entry) {
+            Ok(frame) => Ok((id, frame.batch)),
+            Err(error) => repair(id, &entry, &error).map(|batch| (id, batch)).ok_or(error),
+        };
+        self.in_order().into_iter().map(read).collect()
+    }
+
+    /// The index, in the order of the frames.
+    fn in_order(&self) -> Vec<(TopicPartition, Entry)> {
+        let index = self.index.read();
+        let mut entries: Vec<_> =
+            index.iter().flat_map(|(id, entries)| entries.iter().map(|entry| (*id, *entry))).collect();
+        entries.sort_unstable_by_key(|(_, entry)| entry.at);
+        entries
     }
 
     fn decode(&self, bytes: &Bytes, position: Position) -> Result<frame::Frame, ReadError> {

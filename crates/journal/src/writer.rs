@@ -351,7 +351,9 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
     fn write_run(&mut self, run: &[Append<T>]) -> io::Result<u64> {
         let current = self.current.as_ref().expect("room_for made one");
         self.heads.clear();
-        self.heads.extend(run.iter().map(|append| encode_head(append.position, append.topic_partition, &append.batch)));
+        let durable = current.segment.end();
+        let head = |append: &Append<T>| encode_head(append.position, durable, append.topic_partition, &append.batch);
+        self.heads.extend(run.iter().map(head));
         let slices = run.iter().zip(&self.heads).flat_map(|(append, head)| [&head[..], append.batch.body()]);
         let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
         let segment = &current.segment;

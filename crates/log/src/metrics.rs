@@ -33,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) read_disk_bytes: Counter,
     pub(crate) read_store_bytes: Counter,
     pub(crate) lost_journals: Counter,
+    pub(crate) repaired_batches: Counter,
 }
 
 impl Default for Metrics {
@@ -53,6 +54,7 @@ impl Default for Metrics {
             read_disk_bytes: Counter::default(),
             read_store_bytes: Counter::default(),
             lost_journals: Counter::default(),
+            repaired_batches: Counter::default(),
         }))
     }
 }
@@ -79,7 +81,9 @@ impl Metrics {
         registry.register("weir_read_memory_bytes", "Bytes read from memory", m.read_memory_bytes.clone());
         registry.register("weir_read_disk_bytes", "Bytes read from the staging disk", m.read_disk_bytes.clone());
         registry.register("weir_read_store_bytes", "Bytes read from data objects", m.read_store_bytes.clone());
-        registry.register("weir_lost_journals", "Journals whose disk was lost", m.lost_journals.clone());
+        registry.register("weir_lost_journals", "Journals whose disk lost some or all of it", m.lost_journals.clone());
+        let help = "Batches that the staging disk lost and that were uploaded from memory";
+        registry.register("weir_repaired_batches", help, m.repaired_batches.clone());
     }
 
     pub(crate) fn get(&self) -> &Inner {

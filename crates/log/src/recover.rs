@@ -370,11 +370,13 @@ async fn scan(
                     assert!(recovered.end <= end, "R2: journal {id} ended at {end} and holds {}", recovered.end);
                     end
                 }
-                // Durable when an object was committed, or when it was closed; or below a segment that was begun later.
+                // Durable when an object was committed, or when it was closed; or below a segment that was begun later, or
+                // a frame that was written later.
                 _ => journal
                     .last_commit
                     .durable_seen
                     .max(behind.unwrap_or_default())
+                    .max(recovered.durable)
                     .max(journal.closed.unwrap_or_default()),
             };
             let known_end = Some(known_end).filter(|end| *end > recovered.end);

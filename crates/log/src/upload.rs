@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::Segment;
+use journal::{Entry, Segment};
 use metadata::{Command, JournalState, SubmitError};
 use object_store::ObjectStoreExt;
 use objects::format::{BuildError, Built, ExtentSource, ObjectBuilder};
@@ -26,11 +26,15 @@ use crate::store::{Inner, Log};
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest delay between two tries: producers that wait for room wait for it too, once the store is back.
 const RETRY_LAST: Duration = Duration::from_secs(1);
+/// How often a segment that cannot be read is tried before it is taken for damaged.
+const READS_MAX: u32 = 3;
 
 #[derive(Debug, thiserror::Error)]
 enum UploadError {
     #[error(transparent)]
     Read(#[from] FetchError),
+    #[error("what is staged cannot be read: {0}")]
+    Staged(#[from] journal::ReadError),
     #[error("putting the object: {0}")]
     Put(#[from] object_store::Error),
     #[error("committing the object: {0}")]
@@ -43,9 +47,9 @@ impl UploadError {
     /// Whether trying again cannot help: a person must look.
     fn is_grave(&self) -> bool {
         match self {
-            Self::Read(error) => matches!(error, FetchError::Disk(_) | FetchError::Damaged(_)),
+            Self::Read(error) => matches!(error, FetchError::Damaged(_)),
             Self::Build(_) | Self::Commit(SubmitError::Refused(_)) => true,
-            Self::Put(_) | Self::Commit(_) => false,
+            Self::Staged(_) | Self::Put(_) | Self::Commit(_) => false,
         }
     }
 }
@@ -91,15 +95,27 @@ impl Uploader {
         let metrics = self.log.inner.metrics.clone();
         let started = tokio::time::Instant::now();
         let mut delay = RETRY_FIRST;
-        let (mut attempt, mut was_grave) = (None, false);
+        let (mut attempt, mut was_grave, mut unread) = (None, false, 0);
         while let Err(error) = self.upload(segment, &mut attempt).await {
             metrics.get().upload_retries.inc();
+            if matches!(error, UploadError::Staged(_)) {
+                unread += 1;
+                if unread == READS_MAX {
+                    tracing::error!(
+                        %error, journal = %segment.journal(),
+                        "the staging disk lost what it had: the journal ends, and what can be read of it is recovered"
+                    );
+                    metrics.journal_failed();
+                    self.log.inner.shared.failed.cancel();
+                    // Whoever recovers it stops this log first.
+                    return std::future::pending().await;
+                }
+            }
             if error.is_grave() && !was_grave {
                 was_grave = true;
                 tracing::error!(
                     %error, journal = %segment.journal(), path = %segment.path().display(),
-                    "a segment cannot be uploaded, nor any after it: start the broker again with this disk, \
-                     and what can be read of it is recovered"
+                    "a segment cannot be uploaded, nor any after it: a person must look"
                 );
             } else {
                 tracing::warn!(
@@ -237,13 +253,14 @@ fn idle_before(inner: &Inner) -> Timestamp {
     Timestamp(inner.clock.now().0.saturating_sub(expiration))
 }
 
-/// The segment's batches, checked once more, sorted by partition.
+/// The segment's batches, checked once more, sorted by partition. What the disk lost may still be in memory.
 async fn by_partition(
     inner: &Arc<Inner>,
     segment: &Arc<Segment>,
-) -> Result<BTreeMap<TopicPartition, Vec<Batch>>, FetchError> {
-    let segment = segment.clone();
-    let frames = tokio::task::spawn_blocking(move || segment.read_all()).await.map_err(|_| FetchError::Stopping)??;
+) -> Result<BTreeMap<TopicPartition, Vec<Batch>>, UploadError> {
+    let (worker, segment) = (inner.clone(), segment.clone());
+    let read = move || segment.read_all(|of, entry, error| remembered(&worker, &segment, of, entry, error));
+    let frames = tokio::task::spawn_blocking(read).await.map_err(|_| FetchError::Stopping)??;
     let image = inner.metadata.image();
     let mut sorted: BTreeMap<TopicPartition, Vec<Batch>> = BTreeMap::new();
     for (topic_partition, batch) in frames {
@@ -252,4 +269,29 @@ async fn by_partition(
         }
     }
     Ok(sorted)
+}
+
+/// A batch of this process's journal that the disk lost, from the tail in memory.
+fn remembered(
+    inner: &Inner,
+    segment: &Segment,
+    of: TopicPartition,
+    entry: &Entry,
+    error: &journal::ReadError,
+) -> Option<Batch> {
+    if segment.journal() != inner.journal_id {
+        return None;
+    }
+    let partition = inner.partitions.read().get(&of).cloned()?;
+    let batch = partition.read_tail(entry.base_offset, entry.next_offset, 1)?.into_iter().next()?;
+    let is_it = batch.base_offset() == entry.base_offset && batch.next_offset() == entry.next_offset;
+    if !is_it || batch.check_crc().is_err() {
+        return None;
+    }
+    inner.metrics.get().repaired_batches.inc();
+    tracing::warn!(
+        %error, partition = %of, first_offset = %entry.base_offset, next_offset = %entry.next_offset,
+        "the staging disk lost a batch, which is still in memory: nothing is lost"
+    );
+    Some(batch)
 }

@@ -305,8 +305,8 @@ impl Cluster {
     }
 
     /// A cluster whose staging disk can be made to fail.
-    pub(super) async fn on_faulty_disk() -> (Self, Memory) {
-        let mut cluster = Self::new(options()).await;
+    pub(super) async fn on_faulty_disk(options: Options) -> (Self, Memory) {
+        let mut cluster = Self::new(options).await;
         cluster.close(DEADLINE).await;
         let disk = Memory::new();
         cluster.disk = Some(disk.clone());

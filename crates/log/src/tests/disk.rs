@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use journal::memory::{Call, Memory};
 
-use super::cluster::{Cluster, DEADLINE, Puts, batch, of_producer, within};
+use super::cluster::{Cluster, DEADLINE, Options, Puts, batch, of_producer, options, within};
 use crate::AppendError;
 
 /// Makes the next call fail, and appends until the journal has failed. Returns what was acknowledged meanwhile.
@@ -27,7 +27,7 @@ async fn fail(cluster: &Cluster, disk: &Memory, t: records::TopicPartition, call
 #[tokio::test]
 async fn a_disk_that_fails_and_works_again_goes_on_in_a_new_journal_and_loses_nothing() {
     for call in [Call::Write, Call::Sync, Call::Create, Call::Allocate, Call::SyncFolder] {
-        let (mut cluster, disk) = Cluster::on_faulty_disk().await;
+        let (mut cluster, disk) = Cluster::on_faulty_disk(options()).await;
         let t = cluster.create("t", 1).await[0];
         cluster.store.puts(Puts::Blocked);
         let mut all = cluster.append_values(t, &["a", "b"]).await;
@@ -65,7 +65,7 @@ async fn a_disk_that_fails_and_works_again_goes_on_in_a_new_journal_and_loses_no
 
 #[tokio::test]
 async fn a_producer_that_tries_again_after_a_failed_sync_is_stored_once() {
-    let (mut cluster, disk) = Cluster::on_faulty_disk().await;
+    let (mut cluster, disk) = Cluster::on_faulty_disk(options()).await;
     let t = cluster.create("t", 1).await[0];
     cluster.append(t, of_producer(7, 0, 0, &["a"])).await;
     disk.fail(Call::Sync, ErrorKind::Other, 1);
@@ -80,11 +80,50 @@ async fn a_producer_that_tries_again_after_a_failed_sync_is_stored_once() {
 
 #[tokio::test]
 async fn a_probe_tells_whether_the_disk_works() {
-    let (cluster, disk) = Cluster::on_faulty_disk().await;
+    let (cluster, disk) = Cluster::on_faulty_disk(options()).await;
     cluster.log().probe().await.unwrap();
     for call in [Call::Create, Call::Allocate, Call::Write, Call::Sync] {
         disk.fail(call, ErrorKind::Other, 1);
         assert!(cluster.log().probe().await.is_err(), "{call:?}");
         cluster.log().probe().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_the_disk_lost_is_uploaded_from_memory() {
+    let (mut cluster, disk) = Cluster::on_faulty_disk(options()).await;
+    let t = cluster.create("t", 2).await[0];
+    let all = cluster.append_values(t, &["a", "b", "c"]).await;
+    let segment = cluster.log().inner.catalog.segments().remove(0);
+    disk.flip(segment.path(), 64 + usize::try_from(segment.len()).unwrap() / 2, 2);
+    cluster.upload().await;
+    assert_eq!(cluster.metrics.get().repaired_batches.get(), 1);
+    // The staging disk goes: what was uploaded is whole.
+    disk.cut_power();
+    cluster.close(DEADLINE).await;
+    cluster.start().await;
+    crate::room::empty(&cluster.log().inner);
+    assert_eq!(cluster.read(t).await, all);
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_nowhere_ends_the_journal_and_what_is_left_goes_on() {
+    let (mut cluster, disk) = Cluster::on_faulty_disk(Options { tail_bytes_max: 1, ..options() }).await;
+    let t = cluster.create("t", 1).await[0];
+    let all = cluster.append_values(t, &["a", "b", "c"]).await;
+    let segment = cluster.log().inner.catalog.segments().remove(0);
+    disk.flip(segment.path(), 64 + usize::try_from(segment.len()).unwrap() / 2, 2);
+    cluster.log().seal();
+    within("the journal ends", cluster.log().failed()).await;
+    cluster.close(std::time::Duration::ZERO).await;
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
+    cluster.upload().await;
+    let mut kept = all[..1].to_vec();
+    assert_eq!(cluster.read(t).await, kept);
+    kept.extend(cluster.append_values(t, &["d"]).await);
+    assert!(kept[1].0 >= 3, "offset {} was used before", kept[1].0);
+    cluster.upload().await;
+    assert_eq!(cluster.read(t).await, kept);
 }

@@ -173,6 +173,31 @@ async fn a_damaged_disk_is_lost_in_part_and_uses_no_offset_twice() {
 }
 
 #[tokio::test]
+async fn damage_in_the_segment_that_was_being_written_is_no_write_that_was_cut_off() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    let value = "v".repeat(1000);
+    let all = cluster.append_values(t, &[value.as_str(); 12]).await;
+    cluster.kill().await;
+    let files = segment_files(cluster.staging());
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    bytes[64 + 4800] ^= 1;
+    std::fs::write(&files[0], bytes).unwrap();
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
+    // And again, before anything else happened (R3).
+    cluster.restart().await;
+    cluster.store.puts(Puts::Pass);
+    cluster.upload().await;
+    let mut kept = all[..4].to_vec();
+    assert_eq!(cluster.read(t).await, kept, "what can be read is");
+    kept.extend(cluster.append_values(t, &["next"]).await);
+    assert!(kept[4].0 >= 12, "offset {} was used before", kept[4].0);
+    assert_eq!(cluster.read(t).await, kept);
+}
+
+#[tokio::test]
 async fn a_sealed_journal_that_is_cut_short_is_given_up_from_there() {
     let mut cluster = Cluster::new(options()).await;
     let t = cluster.create("t", 1).await[0];
