@@ -266,6 +266,9 @@ impl Loop {
             if stored == Some(commit) {
                 return Ok(());
             }
+            if stored.zip(self.last).is_some_and(|(stored, last)| stored.revision > last.revision) {
+                return Err(StopReason::Fenced);
+            }
             if stored != self.last {
                 return Err(StopReason::Corrupt(format!(
                     "the last batch is {stored:?}, neither the one before, {:?}, nor the one that was being written",
@@ -276,9 +279,14 @@ impl Loop {
     }
 
     /// Opens the database again as the next writer after ourselves, and reads what the last batch was.
+    ///
+    /// An opening that fails may have claimed the next epoch already, and then the one after it seems to be fenced. So that
+    /// one is made anew after the epoch that may be ours. Should it have been another broker's after all, that one is fenced
+    /// in turn, and what it wrote, if anything, shows in the last batch.
     async fn reopen(&mut self) -> Result<Option<Commit>, StopReason> {
         let old = self.database.take().expect("the database is open between batches");
-        let epoch = old.epoch();
+        let mut epoch = old.epoch();
+        let mut maybe_ours = epoch;
         old.close().await;
         let mut delay = REOPEN_FIRST;
         loop {
@@ -292,9 +300,10 @@ impl Loop {
                     self.database = Some(database);
                     return Ok(last);
                 }
-                // Also when an earlier attempt of our own got as far as claiming the epoch: it cannot be told apart.
+                Err(OpenError::Fenced) if epoch < maybe_ours => epoch += 1,
                 Err(OpenError::Fenced) => return Err(StopReason::Fenced),
                 Err(error) => {
+                    maybe_ours = epoch + 1;
                     tracing::warn!(%error, retry_ms = delay.as_millis(), "the metadata database cannot be opened yet");
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(REOPEN_LAST);

@@ -148,6 +148,24 @@ async fn an_unclear_write_is_carried_out_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn openings_that_got_as_far_as_claiming_the_database_are_not_taken_for_others() {
+    for fault in [Fault::Refused, Fault::DoneAndRefused] {
+        let ground = Ground::new();
+        let controller = ground.open().await;
+        let handle = controller.handle();
+        assert_eq!(first_id(handle.submit(allocate()).await), 1);
+        // The write, and then what each of two openings writes.
+        ground.store.next_log_puts(3, fault);
+        assert_eq!(first_id(handle.submit(allocate()).await), 11, "{fault:?}");
+        assert_eq!(first_id(handle.submit(allocate()).await), 21, "{fault:?}");
+        controller.close().await;
+        let again = ground.open().await;
+        assert_eq!(again.handle().image().revision, 3, "{fault:?}");
+        again.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unclear_write_after_a_takeover_stops_us() {
     let ground = Ground::new();
     let first = ground.open().await;
