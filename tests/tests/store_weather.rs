@@ -36,7 +36,6 @@ fn start(proxy: &FaultProxy) -> Result<Weir> {
             "staging.seal_interval_ms=500".to_owned(),
             format!("staging.segment_bytes={SEGMENT_BYTES}"),
             format!("staging.bytes_max={BUDGET_BYTES}"),
-            "store.request_timeout_ms=1000".to_owned(),
         ],
         environment: S3::credentials(),
         ..Options::default()

@@ -21,6 +21,7 @@ mod local;
 pub mod preflight;
 mod profile;
 mod store;
+mod watched;
 
 pub use bucket::{Bucket, BucketError, Setting};
 pub use cache::{Object, ReadAhead, ReadError, Reader};

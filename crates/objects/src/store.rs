@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::local::LocalStore;
 use crate::profile;
+use crate::watched::Watched;
 
 const SCHEMES: &[&str] = &["s3", "gs", "az", "file", "memory"];
 /// Options of every scheme.
@@ -170,7 +171,8 @@ pub fn open(url: &str, options: &[(String, String)]) -> Result<Store, OpenError>
             "gs" => options.gs(host)?.build().map(|store| Arc::new(store) as _),
             _ => options.az(host)?.build().map(|store| Arc::new(store) as _),
         };
-        built.map_err(|error| OpenError::Store { store: name.clone(), reason: error.to_string() })?
+        let built = built.map_err(|error| OpenError::Store { store: name.clone(), reason: error.to_string() })?;
+        Arc::new(Watched::new(built))
     };
     let store = if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) };
     Ok(Store::new(store, &name))
