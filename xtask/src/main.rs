@@ -23,6 +23,7 @@ Usage:
   cargo xtask test [--verbose] [STEP…]   run all steps, or only those named (see below)
   cargo xtask setup [TOOL…]              only install what the tests need
   cargo xtask crash [--rounds N]         the long crash test: N rounds of kill -9 (default 500)
+  cargo xtask fuzz [--runs N]            each fuzz target N times (default 100 million: hours)
   cargo xtask --help
 
 Environment:
@@ -69,26 +70,28 @@ fn run(arguments: &[String]) -> Result<bool> {
             steps::test(&context, &names)
         }
         "setup" => setup::command(&context, &rest.iter().map(String::as_str).collect::<Vec<_>>()),
-        "crash" => steps::crash(&context, rounds(rest)?),
+        "crash" => steps::crash(&context, number(rest, "--rounds", 500)?),
+        "fuzz" => steps::fuzz_long(&context, number(rest, "--runs", 100_000_000)?),
         _ => bail!("unknown command {command}: see cargo xtask --help"),
     }
 }
 
-fn rounds(arguments: &[String]) -> Result<u32> {
+/// The number behind the one flag that a command has.
+fn number(arguments: &[String], flag: &str, default: u32) -> Result<u32> {
     let text = match arguments {
-        [] => return Ok(500),
-        [flag, value] if flag == "--rounds" => value,
-        [flag] => match flag.strip_prefix("--rounds=") {
+        [] => return Ok(default),
+        [given, value] if given == flag => value,
+        [given] => match given.strip_prefix(flag).and_then(|rest| rest.strip_prefix('=')) {
             Some(value) => value,
-            None => bail!("unknown argument {flag}: see cargo xtask --help"),
+            None => bail!("unknown argument {given}: see cargo xtask --help"),
         },
-        _ => bail!("usage: cargo xtask crash [--rounds N]"),
+        _ => bail!("only {flag} N can be given: see cargo xtask --help"),
     };
-    let rounds = text.parse().with_context(|| format!("--rounds {text}: not a number"))?;
-    if rounds == 0 {
-        bail!("--rounds 0 would test nothing");
+    let number = text.parse().with_context(|| format!("{flag} {text}: not a number"))?;
+    if number == 0 {
+        bail!("{flag} 0 would test nothing");
     }
-    Ok(rounds)
+    Ok(number)
 }
 
 #[cfg(test)]
@@ -96,8 +99,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_are_read_in_both_spellings() {
-        let read = |arguments: &[&str]| rounds(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+    fn numbers_are_read_in_both_spellings() {
+        let read = |arguments: &[&str]| {
+            number(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>(), "--rounds", 500)
+        };
         assert_eq!(read(&[]).unwrap(), 500);
         assert_eq!(read(&["--rounds", "7"]).unwrap(), 7);
         assert_eq!(read(&["--rounds=9"]).unwrap(), 9);

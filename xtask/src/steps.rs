@@ -73,6 +73,8 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
 /// A step ends within this, or is killed.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
 const FUZZ_SECONDS: u32 = 20;
+/// A long form ends within this, for each part of it.
+const LONG: Duration = Duration::from_secs(12 * 3600);
 /// So much of a failed step's output is shown; the log has all of it.
 const SHOWN_LINES: usize = 2000;
 
@@ -242,11 +244,31 @@ fn crash_step(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Res
     run_tests(log, &mut command, DEADLINE)
 }
 
+/// `cargo xtask fuzz`: each target for so many executions, without a sanitizer (none of our code is unsafe), which is
+/// some times as fast.
+pub(crate) fn fuzz_long(context: &Context, runs: u32) -> Result<bool> {
+    setup::ensure(context, &["cargo-fuzz"])?;
+    let mut log = Log::create(context.log("fuzz-long")?, true)?;
+    let count = fuzz_targets_with(context, &mut log, &["--sanitizer", "none"], &format!("-runs={runs}"), LONG)?;
+    println!("{} passed, {} failed", count.passed, count.failed);
+    Ok(count.failed == 0 && count.passed > 0)
+}
+
 fn fuzz(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Count> {
     if outcome.left_out.contains("cargo-fuzz") {
         println!("   left out: there is no cargo-fuzz");
         return Ok(Count::default());
     }
+    fuzz_targets_with(context, log, &[], &format!("-max_total_time={FUZZ_SECONDS}"), DEADLINE)
+}
+
+fn fuzz_targets_with(
+    context: &Context,
+    log: &mut Log,
+    build: &[&str],
+    until: &str,
+    deadline: Duration,
+) -> Result<Count> {
     let mut count = Count::default();
     for target in fuzz_targets(context)? {
         let kept = context.cache.join("fuzz").join(&target);
@@ -254,15 +276,15 @@ fn fuzz(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Co
         let mut command = Command::new(context.bin("cargo-fuzz"));
         // `cargo +nightly fuzz` spelled so that this cargo-fuzz is the one that runs.
         command.current_dir(context.root.join("tests")).env("RUSTUP_TOOLCHAIN", "nightly").env_remove("CARGO");
-        command.args(["fuzz", "run", "--fuzz-dir", "fuzz", &target]);
+        command.args(["fuzz", "run", "--fuzz-dir", "fuzz"]).args(build).arg(&target);
         // New inputs go to the first folder: the corpus in the repository only grows on purpose.
         command.arg(&kept);
         let corpus = context.root.join("tests/fuzz/corpus").join(&target);
         if corpus.exists() {
             command.arg(corpus);
         }
-        command.args(["--", &format!("-max_total_time={FUZZ_SECONDS}"), "-timeout=10"]);
-        match log.run(&mut command, DEADLINE) {
+        command.args(["--", until, "-timeout=10"]);
+        match log.run(&mut command, deadline) {
             Ok(()) => count.passed += 1,
             Err(error) => {
                 log.line(&format!("fuzz target {target}: {error:#}"))?;
