@@ -11,13 +11,12 @@ use serde::Serialize;
 
 use crate::Sources;
 use crate::health::{Check, Finding, findings};
-use crate::server::Limits;
 
 /// The content type of the OpenMetrics text format.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All routes.
-pub(crate) fn router(sources: Sources, limits: &Limits) -> Router {
+pub(crate) fn router(sources: Sources, body_bytes_max: usize) -> Router {
     Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
@@ -25,7 +24,7 @@ pub(crate) fn router(sources: Sources, limits: &Limits) -> Router {
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(sources)
 }
 

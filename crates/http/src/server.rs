@@ -87,7 +87,7 @@ impl Server {
         let abort = CancellationToken::new();
         let connections = TaskTracker::new();
         let answer_timeout = limits.answer_timeout;
-        let router = routes::router(sources, &limits)
+        let router = routes::router(sources, limits.body_bytes_max)
             .layer(middleware::from_fn(move |request, next| in_time(answer_timeout, request, next)));
         let stop_timeout = limits.stop_timeout;
         let loop_ = Acceptor {

@@ -78,6 +78,10 @@ impl Effects {
     pub(crate) fn refuse(&mut self, token: Token, error: GroupError) {
         self.answer(token, Answer::Refused(error));
     }
+
+    pub(crate) fn refuse_join(&mut self, token: Token, error: GroupError, member_id: &str) {
+        self.answer(token, Answer::Join(Err(JoinRefused { error, member_id: member_id.into() })));
+    }
 }
 
 /// What every input comes with.

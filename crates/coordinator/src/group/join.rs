@@ -6,26 +6,26 @@ use super::member::{Member, detached, timeout};
 use super::settle::Change;
 use super::{Answer, Env, Group, HeldJoin, NAME_BYTES_MAX, Token};
 use crate::subscription::{self, CONSUMER};
-use crate::{GroupError, JoinRefused, JoinRequest, Joined, JoinedMember, State};
+use crate::{GroupError, JoinRequest, Joined, JoinedMember, State};
 
 impl Group {
     /// A member joins. `random` makes its id where it has none.
     pub(crate) fn join(&mut self, env: &mut Env<'_>, token: Token, request: JoinRequest, random: u128) {
         if let Err(error) = self.check_alive() {
-            return refuse(env, token, error, &request.member_id);
+            return env.out.refuse_join(token, error, &request.member_id);
         }
         if !self.has_room_for(env, &request.member_id) {
             if self.members.contains_key(&request.member_id) {
                 self.remove_member(env, &request.member_id);
                 self.advance(env);
             }
-            return refuse(env, token, GroupError::GroupMaxSizeReached, "");
+            return env.out.refuse_join(token, GroupError::GroupMaxSizeReached, "");
         }
         if let Err(error) = check_size(env, &request) {
-            return refuse(env, token, error, &request.member_id);
+            return env.out.refuse_join(token, error, &request.member_id);
         }
         if !self.speaks_with(&request) {
-            return refuse(env, token, GroupError::InconsistentGroupProtocol, &request.member_id);
+            return env.out.refuse_join(token, GroupError::InconsistentGroupProtocol, &request.member_id);
         }
         let reason = request.reason.as_deref().unwrap_or("not given");
         tracing::debug!(group = %self.id, member = %request.member_id, reason, "member joins");
@@ -43,7 +43,7 @@ impl Group {
         } else if self.pending_members.contains_key(&request.member_id) {
             if request.instance_id.is_some() {
                 // The id was given to a dynamic member.
-                return refuse(env, token, GroupError::UnknownMemberId, &request.member_id);
+                return env.out.refuse_join(token, GroupError::UnknownMemberId, &request.member_id);
             }
             let id = Arc::clone(&request.member_id);
             self.add_member(env, token, &request, id);
@@ -56,7 +56,7 @@ impl Group {
     pub(super) fn join_static(&mut self, env: &mut Env<'_>, token: Token, request: JoinRequest, id: Arc<str>) {
         // It may have waited for a record, and meanwhile everyone went and someone deletes the group.
         if let Err(error) = self.check_alive() {
-            return refuse(env, token, error, "");
+            return env.out.refuse_join(token, error, "");
         }
         let instance = request.instance_id.as_ref().expect("a static member has an instance id");
         let Some(old) = self.static_members.get(instance).cloned() else {
@@ -67,7 +67,7 @@ impl Group {
                 if self.metadata.in_flight > 0 {
                     // Its record must be built on the one that is being stored.
                     if self.held.len() >= env.config.group_size_max {
-                        return refuse(env, token, GroupError::CoordinatorNotAvailable, "");
+                        return env.out.refuse_join(token, GroupError::CoordinatorNotAvailable, "");
                     }
                     return self.held.push_back(HeldJoin { token, request, id });
                 }
@@ -91,12 +91,12 @@ impl Group {
     /// Gives out an id to join with: so a client that never comes back leaves no member behind.
     fn reserve_member_id(&mut self, env: &mut Env<'_>, token: Token, request: &JoinRequest, id: Arc<str>) {
         if self.pending_members.len() >= env.config.pending_members_max {
-            return refuse(env, token, GroupError::GroupMaxSizeReached, "");
+            return env.out.refuse_join(token, GroupError::GroupMaxSizeReached, "");
         }
         let at = env.now.monotonic + timeout(request.session_timeout_ms);
         self.pending_members.insert(Arc::clone(&id), at);
         self.note_deadline(at);
-        refuse(env, token, GroupError::MemberIdRequired, &id);
+        env.out.refuse_join(token, GroupError::MemberIdRequired, &id);
     }
 
     fn add_member(&mut self, env: &mut Env<'_>, token: Token, request: &JoinRequest, id: Arc<str>) {
@@ -147,7 +147,7 @@ impl Group {
     fn rejoin(&mut self, env: &mut Env<'_>, token: Token, request: JoinRequest) {
         let id = Arc::clone(&request.member_id);
         if let Err(error) = self.check_member(&id, request.instance_id.as_deref()) {
-            return refuse(env, token, error, &id);
+            return env.out.refuse_join(token, error, &id);
         }
         let same = self.members[&id].protocols == request.protocols;
         let leads = self.leader.as_ref() == Some(&id);
@@ -156,7 +156,7 @@ impl Group {
             State::CompletingRebalance if same => {}
             // A leader joins again because something changed that only it sees; a follower because it lost an answer.
             State::Stable if same && !leads => {}
-            State::Empty | State::Dead => return refuse(env, token, GroupError::UnknownMemberId, &id),
+            State::Empty | State::Dead => return env.out.refuse_join(token, GroupError::UnknownMemberId, &id),
             _ => return self.update_and_rebalance(env, token, &request, &id, "a member joined again"),
         }
         self.refresh_session(&id, env.now.monotonic);
@@ -183,7 +183,7 @@ impl Group {
         let syncing = member.syncing.take();
         match member.joining.replace(token) {
             // Its client has given that one up.
-            Some(earlier) => refuse(env, earlier, GroupError::RebalanceInProgress, id),
+            Some(earlier) => env.out.refuse_join(earlier, GroupError::RebalanceInProgress, id),
             None => self.joining += 1,
         }
         if let Some(syncing) = syncing {
@@ -303,8 +303,4 @@ fn check_size(env: &Env<'_>, request: &JoinRequest) -> Result<(), GroupError> {
         bytes += name.len();
     }
     if bytes > env.config.member_bytes_max { Err(GroupError::InvalidRequest) } else { Ok(()) }
-}
-
-pub(super) fn refuse(env: &mut Env<'_>, token: Token, error: GroupError, member_id: &str) {
-    env.out.answer(token, Answer::Join(Err(JoinRefused { error, member_id: member_id.into() })));
 }

@@ -177,7 +177,7 @@ impl Group {
         }
         if let Some(token) = member.joining {
             self.joining -= 1;
-            super::join::refuse(env, token, GroupError::UnknownMemberId, "");
+            env.out.refuse_join(token, GroupError::UnknownMemberId, "");
         }
         if let Some(token) = member.syncing {
             env.out.refuse(token, GroupError::UnknownMemberId);
@@ -202,7 +202,7 @@ impl Group {
         let mut member = self.members.remove(old).expect("the instance id belongs to a member");
         if let Some(token) = member.joining.take() {
             self.joining -= 1;
-            super::join::refuse(env, token, GroupError::FencedInstanceId, old);
+            env.out.refuse_join(token, GroupError::FencedInstanceId, old);
         }
         if let Some(token) = member.syncing.take() {
             env.out.refuse(token, GroupError::FencedInstanceId);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use records::Offset;
 
-use super::join::refuse;
 use super::{Answer, Env, Group, HeldJoin, Outcome, StoreFailure, Ticket, Token};
 use crate::{Committed, GroupError, JoinRequest, PartitionResults, State};
 
@@ -136,7 +135,7 @@ impl Group {
             Change::RemoveRecord => self.metadata.in_flight -= 1,
             Change::Replace { token, .. } => {
                 self.metadata.in_flight -= 1;
-                refuse(env, token, error, "");
+                env.out.refuse_join(token, error, "");
             }
             Change::Commit { token, items, .. } => {
                 for (topic, partition, _) in items {
