@@ -18,11 +18,12 @@ mod metrics;
 mod offsets;
 mod produce;
 mod records_admin;
+mod topic_configs;
 mod versions;
 
 use std::sync::Arc;
 
-use ::metadata::{Configs, Topic, TopicConfig};
+use ::metadata::{Configs, Image, Topic, TopicConfig};
 use ::records::{Clock, Random};
 use bytes::Bytes;
 use coordinator::Coordinator;
@@ -106,6 +107,7 @@ pub struct Api {
     producer_ids: init_producer_id::ProducerIds,
     fetch_sessions: fetch::Sessions,
     inflating: inflate::Gate,
+    topic_configs: topic_configs::TopicConfigs,
 }
 
 impl std::ops::Deref for Api {
@@ -123,16 +125,16 @@ impl Api {
         let limits = parts.settings.fetch_sessions;
         let fetch_sessions = fetch::Sessions::new(limits, parts.random.clone(), parts.metrics.clone());
         let inflating = inflate::Gate::new(parts.settings.inflated_bytes_max);
-        Self { parts, producer_ids: init_producer_id::ProducerIds::default(), fetch_sessions, inflating }
+        let topic_configs = topic_configs::TopicConfigs::new(parts.broker, parts.settings.file_configs.clone());
+        let producer_ids = init_producer_id::ProducerIds::default();
+        Self { parts, producer_ids, fetch_sessions, inflating, topic_configs }
     }
 }
 
 impl Api {
     /// The configuration that holds for a topic.
-    fn topic_config(&self, topic: &Topic) -> TopicConfig {
-        let mut broker = self.settings.file_configs.clone();
-        broker.extend(self.metadata.image().broker_config(self.broker));
-        TopicConfig::resolve(&topic.configs, &broker)
+    fn topic_config(&self, image: &Image, topic: &Topic) -> TopicConfig {
+        self.topic_configs.of(image, topic)
     }
 }
 

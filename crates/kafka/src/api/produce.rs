@@ -60,13 +60,14 @@ pub(super) async fn start(api: &Arc<Api>, request: super::Request, body: Request
     let mut topics = Vec::with_capacity(body.topic_data.len());
     for data in body.topic_data {
         let topic = topic_of(&image, &data.name, data.topic_id);
+        let topic = topic.map(|topic| (api.topic_config(&image, &topic), topic));
         let mut outcomes = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let index = partition.index;
             let outcome = match (&whole, &topic) {
                 (Some((code, message)), _) => Err(Refused::new(*code, message)),
                 (None, Err(code)) => Err(Refused::new(*code, "there is no such topic")),
-                (None, Ok(topic)) => append(api, topic, partition).await,
+                (None, Ok((config, topic))) => append(api, topic, *config, partition).await,
             };
             outcomes.push((index, outcome));
         }
@@ -97,10 +98,9 @@ pub(super) async fn start(api: &Arc<Api>, request: super::Request, body: Request
     })
 }
 
-async fn append(api: &Arc<Api>, topic: &metadata::Topic, data: PartitionProduceData) -> Outcome {
+async fn append(api: &Arc<Api>, topic: &metadata::Topic, config: TopicConfig, data: PartitionProduceData) -> Outcome {
     let id = TopicPartition { topic: topic.id, partition: data.index.into() };
     let partition = api.log.partition(id).map_err(|error| leader_hint(error.into(), topic, data.index))?;
-    let config = api.topic_config(topic);
     let bytes = data.records.map(wire::Records::into_bytes).unwrap_or_default();
     let batch = Batch::decode(bytes)?;
     batch.check_produced(config.max_message_bytes)?;
