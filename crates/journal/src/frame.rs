@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! length u32 │ crc u32 │ position u64 │ durable u64 │ topic id 16 B │ partition u32 │ leader epoch i32 │ base offset i64 │ batch …
-//!            └ CRC-32C ┴───────────────── over all of this ───────────────────────────────────────────────────────────────────┘
+//!            └ CRC-32C ┴───────────────── over this and the batch's header ───────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Big-endian; `length` counts the whole frame. `durable` is how far the journal was on stable storage when the frame was
-//! written: damage below it is no write that was cut off, but a disk that lost what it had. The CRC of the batch's records was checked when they came in, and is
-//! stored in the batch: the frame's CRC is combined from it, so that no byte is summed twice, and a byte that changes
-//! in memory in between is found when the frame is read.
+//! written: damage below it is no write that was cut off, but a disk that lost what it had.
+//!
+//! The batch's body is covered by the CRC in the batch's header, which was checked when the batch came in: so no byte is
+//! summed twice on the way in, and a byte that changes in memory in between is found when the frame is read (decision 0003).
 
 use bytes::{Buf, BufMut, Bytes};
 use records::{Batch, BatchError, HEADER_LEN, LeaderEpoch, Offset, Partition, Position, TopicId, TopicPartition};
@@ -18,6 +19,8 @@ pub const FRAME_HEADER_LEN: usize = 56;
 
 /// Where the summed part of a frame begins.
 const SUMMED_FROM: usize = 8;
+/// What is written before the batch's body.
+const HEAD_LEN: usize = FRAME_HEADER_LEN + HEADER_LEN;
 
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub enum FrameError {
         /// What it says.
         found: Position,
     },
-    /// The bytes are not those that were written.
+    /// The header's bytes are not those that were written.
     #[error("CRC {found:08x} where {expected:08x} was written")]
     Crc {
         /// As stored.
@@ -49,7 +52,7 @@ pub enum FrameError {
         /// As computed.
         found: u32,
     },
-    /// The CRC is right but the batch is not one: it was wrong when it was written.
+    /// The batch's bytes are not those that were written.
     #[error("the frame holds no record batch: {0}")]
     Batch(#[from] BatchError),
     /// The frame and its batch name different offsets or epochs.
@@ -68,7 +71,7 @@ pub(crate) struct Frame {
 }
 
 /// Header of the frame and header of the batch, ready to be written before the batch's body.
-pub(crate) type Head = [u8; FRAME_HEADER_LEN + HEADER_LEN];
+pub(crate) type Head = [u8; HEAD_LEN];
 
 /// The bytes a batch takes up in a journal.
 pub(crate) fn frame_len(batch: &Batch) -> usize {
@@ -83,7 +86,7 @@ pub(crate) fn encode_head(
     batch: &Batch,
 ) -> Head {
     let header = batch.header();
-    let mut head = [0; FRAME_HEADER_LEN + HEADER_LEN];
+    let mut head = [0; HEAD_LEN];
     let mut out = &mut head[..];
     out.put_u32(u32::try_from(frame_len(batch)).expect("a batch is at most 2 GiB"));
     out.put_u32(0);
@@ -94,8 +97,7 @@ pub(crate) fn encode_head(
     out.put_i32(header.leader_epoch.0);
     out.put_i64(header.base_offset.0);
     out.put_slice(&batch.header_bytes());
-    let own = crc32c::crc32c(&head[SUMMED_FROM..FRAME_HEADER_LEN]);
-    let crc = batch.extend_crc(own);
+    let crc = crc32c::crc32c(&head[SUMMED_FROM..]);
     head[4..8].copy_from_slice(&crc.to_be_bytes());
     head
 }
@@ -116,14 +118,14 @@ pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameEr
     if len == 0 {
         return Err(FrameError::Empty);
     }
-    if len < FRAME_HEADER_LEN + HEADER_LEN || len > bytes.len() {
-        return Err(FrameError::Short { have: bytes.len(), want: len.max(FRAME_HEADER_LEN + HEADER_LEN) });
+    if len < HEAD_LEN || len > bytes.len() {
+        return Err(FrameError::Short { have: bytes.len(), want: len.max(HEAD_LEN) });
     }
     let found_position = Position(head.get_u64());
     if found_position != position {
         return Err(FrameError::Position { expected: position, found: found_position });
     }
-    let found = crc32c::crc32c(&bytes[SUMMED_FROM..len]);
+    let found = crc32c::crc32c(&bytes[SUMMED_FROM..HEAD_LEN]);
     if found != expected {
         return Err(FrameError::Crc { expected, found });
     }
@@ -135,6 +137,7 @@ pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameEr
     let epoch = LeaderEpoch(head.get_i32());
     let base_offset = Offset(head.get_i64());
     let batch = Batch::decode(bytes.slice(FRAME_HEADER_LEN..len))?;
+    batch.check_crc()?;
     if batch.header().base_offset != base_offset || batch.header().leader_epoch != epoch {
         return Err(FrameError::Disagree);
     }

@@ -1,9 +1,7 @@
 //! A record batch: its parsed header, and the bytes behind it as they came. Everything here costs the same however many
 //! records there are, but for the CRC, which reads the bytes once.
 //!
-//! The stored CRC covers the batch from byte [`UNSUMMED_LEN`] (21) on: 40 bytes of header, then the body. A checksum over
-//! a larger thing that holds a whole checked batch therefore needs no second pass over the body:
-//! [`Batch::extend_crc`] combines.
+//! The stored CRC covers the batch from byte [`UNSUMMED_LEN`] (21) on: 40 bytes of header, then the body.
 
 use bytes::{Bytes, BytesMut};
 
@@ -249,20 +247,6 @@ impl Batch {
         bytes.extend_from_slice(&self.header_bytes());
         bytes.extend_from_slice(&self.body);
         bytes.freeze()
-    }
-
-    /// The CRC-32C of the body alone, read from the bytes.
-    #[must_use]
-    pub fn body_crc(&self) -> u32 {
-        crc32c::crc32c(&self.body)
-    }
-
-    /// The CRC-32C of some bytes followed by this whole batch, where `before` is the CRC-32C of those bytes. The body is
-    /// not read: the stored CRC stands for it, so the result is right only if [`Batch::check_crc`] was `Ok`.
-    #[must_use]
-    pub fn extend_crc(&self, before: u32) -> u32 {
-        let unsummed = crc32c::crc32c_append(before, &self.header_bytes()[..UNSUMMED_LEN]);
-        crc32c::crc32c_combine(unsummed, self.header.crc, self.len() - UNSUMMED_LEN)
     }
 
     /// Walks the records, in the order in which they lie. Compressed ones are inflated first, to at most `bytes_max`

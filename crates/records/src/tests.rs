@@ -155,17 +155,6 @@ proptest! {
     }
 
     #[test]
-    fn an_enclosing_crc_needs_no_second_pass(records in proptest::collection::vec(some_record(), 1..4), before in bytes(50)) {
-        let mut batch = build(Codec::Lz4, &records);
-        batch.assign(Offset(1 << 40), LeaderEpoch(3));
-        let mut all = BytesMut::from(&before[..]);
-        all.extend_from_slice(&batch.to_bytes());
-        prop_assert_eq!(batch.extend_crc(crc32c::crc32c(&before)), crc32c::crc32c(&all));
-        let [head, body] = batch.to_segments();
-        prop_assert_eq!(crc32c::crc32c_combine(crc32c::crc32c(&head), batch.body_crc(), body.len()), batch.extend_crc(0));
-    }
-
-    #[test]
     fn varints_are_read_back(value in any::<i64>()) {
         let mut out = vec![];
         varint::put(&mut out, value);

@@ -112,11 +112,12 @@ impl ObjectBuilder {
             batch.check_crc().map_err(|source| BuildError { topic_partition, offset, source })?;
             let header = batch.header();
             index.push((offset.0 - base_offset.0).cast_unsigned(), self.payload.len - position, header.max_timestamp);
-            crc = batch.extend_crc(crc);
+            let header_bytes = batch.header_bytes();
+            crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, &header_bytes), batch.body());
             next = batch.next_offset();
             batch_count += 1;
             record_count += u64::from(header.record_count.max(0).cast_unsigned());
-            self.payload.gather(&batch.header_bytes());
+            self.payload.gather(&header_bytes);
             self.payload.push(batch.body().clone());
         }
         let max_timestamp = index.max_timestamp();
