@@ -33,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) read_disk_bytes: Counter,
     pub(crate) read_store_bytes: Counter,
     pub(crate) lost_journals: Counter,
+    pub(crate) retention_bytes: Counter,
 }
 
 impl Default for Metrics {
@@ -53,6 +54,7 @@ impl Default for Metrics {
             read_disk_bytes: Counter::default(),
             read_store_bytes: Counter::default(),
             lost_journals: Counter::default(),
+            retention_bytes: Counter::default(),
         }))
     }
 }
@@ -80,6 +82,8 @@ impl Metrics {
         registry.register("weir_read_disk_bytes", "Bytes read from the staging disk", m.read_disk_bytes.clone());
         registry.register("weir_read_store_bytes", "Bytes read from data objects", m.read_store_bytes.clone());
         registry.register("weir_lost_journals", "Journals whose disk was lost", m.lost_journals.clone());
+        let what = "Bytes of records given up for their age or size";
+        registry.register("weir_retention_bytes", what, m.retention_bytes.clone());
     }
 
     pub(crate) fn get(&self) -> &Inner {

@@ -17,12 +17,14 @@
 //! **What it costs in requests.** A batch: 1 PUT (of a write-ahead log file), plus about 1/100 for merging them. An idle
 //! controller makes no PUT, and fewer than 400 GET, HEAD and LIST in an hour; a test counts them.
 
+mod check;
 mod clock;
 mod collect;
 mod controller;
 mod database;
 mod extents;
 mod handle;
+mod inspect;
 mod metrics;
 mod orphans;
 mod rows;
@@ -41,9 +43,11 @@ use records::{Clock, Random};
 
 use crate::machine::Limits;
 
+pub use check::{Depth, Finding, FindingKind, Report};
 pub use controller::Controller;
 pub use extents::{LocatedExtent, QueryError};
 pub use handle::{Handle, SubmitError};
+pub use inspect::Inspector;
 pub use metrics::Metrics;
 pub use orphans::{Orphan, SweepError, Swept};
 
@@ -104,6 +108,9 @@ pub enum OpenError {
     /// The cluster's name cannot be used: change the configuration.
     #[error("'{0}' cannot name a cluster: use 1 to 64 letters, digits, '-', '_' and '.'")]
     ClusterName(String),
+    /// There is no such cluster in the store: look at the configuration.
+    #[error("there is no cluster '{0}' in this store")]
+    NoCluster(String),
     /// Another controller opened the database at the same time, and won.
     #[error("another broker opened the cluster's metadata at the same time")]
     Fenced,

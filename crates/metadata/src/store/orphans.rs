@@ -86,6 +86,8 @@ pub enum SweepError {
 pub(super) trait Views {
     type Rows: DbReadOps + Sync;
     async fn newest(&self) -> Result<Self::Rows, QueryError>;
+    /// They are not needed any more.
+    async fn done(&self, _rows: Self::Rows) {}
 }
 
 impl Views for Handle {
@@ -177,7 +179,10 @@ impl Sweep<'_> {
             if candidates.is_empty() {
                 return Ok(swept);
             }
-            let orphans = orphans(&views.newest().await?, candidates, &mut swept).await?;
+            let rows = views.newest().await?;
+            let orphans = orphans(&rows, candidates, &mut swept).await;
+            views.done(rows).await;
+            let orphans = orphans?;
             for chunk in orphans.chunks(CHUNK) {
                 chunk.iter().for_each(&mut found);
                 if self.delete {

@@ -83,6 +83,42 @@ fn extent_key(of: TopicPartition, last: Offset) -> Vec<u8> {
     key(EXTENT, &[&partition_part(of), &last.0.cast_unsigned().to_be_bytes()])
 }
 
+/// An extent's key, by where it ends.
+pub(super) fn extent_of(of: TopicPartition, end: Offset) -> Vec<u8> {
+    extent_key(of, Offset(end.0.saturating_sub(1)))
+}
+
+/// All extents of the partitions after one.
+pub(super) fn extents_after(after: Option<TopicPartition>) -> Range<Vec<u8>> {
+    let mut all = all_of(EXTENT);
+    if let Some(after) = after {
+        // No offset is larger, and a key that goes on is.
+        all.start = key(EXTENT, &[&partition_part(after), &u64::MAX.to_be_bytes(), &[0]]);
+    }
+    all
+}
+
+pub(super) fn partition_key(of: TopicPartition) -> Vec<u8> {
+    key(PARTITION, &[&partition_part(of)])
+}
+
+pub(super) fn trim_key(of: TopicPartition) -> Vec<u8> {
+    key(TRIM, &[&partition_part(of)])
+}
+
+pub(super) fn deleted_key(topic: TopicId) -> Vec<u8> {
+    key(DELETED, &[topic.0.as_bytes()])
+}
+
+/// All partitions, or those after one.
+pub(super) fn partitions(after: Option<TopicPartition>) -> Range<Vec<u8>> {
+    let mut all = all_of(PARTITION);
+    if let Some(after) = after {
+        all.start = key(PARTITION, &[&partition_part(after), &[0]]);
+    }
+    all
+}
+
 /// The extents of a partition that end above `from`, up to those that hold offsets below `to`.
 pub(super) fn extents(of: TopicPartition, from: Offset, to: Offset) -> Range<Vec<u8>> {
     extent_key(of, from)..extent_key(of, to)
@@ -122,6 +158,11 @@ fn after_id(kind: u8, after: Option<Uuid>) -> Range<Vec<u8>> {
         all.start.push(0);
     }
     all
+}
+
+/// The state of a partition's row.
+pub(super) fn partition_state(key: &[u8], value: &[u8]) -> Result<PartitionState, RowError> {
+    state_of(key, stored::Partition::decode(value).map_err(|error| broken(key, error))?)
 }
 
 /// Whether a partition's row says nothing of its bytes: an earlier version wrote it.
@@ -360,7 +401,7 @@ fn u64_of(part: &[u8]) -> u64 {
     u64::from_be_bytes(part.try_into().expect("8 bytes were split off"))
 }
 
-fn partition_of(key: &[u8]) -> Result<TopicPartition, RowError> {
+pub(super) fn partition_of(key: &[u8]) -> Result<TopicPartition, RowError> {
     let [topic, partition] = split(key, [16, 4])?;
     Ok(TopicPartition { topic: topic_of(topic), partition: Partition(i32_of(partition)) })
 }

@@ -1,5 +1,6 @@
 //! The store on a store in memory and on files: durability, fencing, faults, requests, speed.
 
+mod checking;
 mod deleting;
 mod faults;
 pub(crate) mod faulty;
