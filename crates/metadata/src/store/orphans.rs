@@ -168,7 +168,8 @@ impl Sweep<'_> {
     /// Sweeps once. `found` is told of each orphan: before it is deleted, or, of a dry run, that it would be.
     pub(super) async fn run(&self, views: &impl Views, mut found: impl FnMut(&Orphan)) -> Result<Swept, SweepError> {
         let mut swept = Swept::default();
-        let mut listing = self.store.list(Some(&keys::data_path(self.cluster)));
+        // Asked once more after its end, a listing of S3 panics.
+        let mut listing = self.store.list(Some(&keys::data_path(self.cluster))).fuse();
         loop {
             let mut candidates = HashMap::new();
             while candidates.len() < CANDIDATES_MAX
