@@ -133,7 +133,7 @@ impl Retention {
                 tokio::time::sleep(pause).await;
             }
             let log = &self.log;
-            let looks = chunk.to_vec().into_iter().map(|(id, rules, state)| {
+            let looks = chunk.iter().cloned().map(|(id, rules, state)| {
                 let log = log.for_task();
                 async move { (id, find(&log, id, rules, &state).await) }
             });

@@ -69,7 +69,7 @@ async fn what_is_too_old_goes_and_what_is_not_uploaded_or_in_the_future_stays() 
     cluster.look(&mut retention).await;
     assert_eq!((cluster.start_of(t), cluster.state(t).bytes), (5, 0), "then it goes");
     assert_eq!(cluster.append(t, batch_at(now, &["next"])).await, Offset(5));
-    assert_eq!(cluster.metrics.get().retention_bytes.get() > 0, true);
+    assert!(cluster.metrics.get().retention_bytes.get() > 0);
     cluster.stop_controller().await;
 }
 

@@ -369,3 +369,15 @@ pub(super) async fn offsets(
     let wanted: Vec<_> = partitions.iter().map(|partition| (partition.clone(), place)).collect();
     Ok(admin.offsets(&wanted).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::note;
+
+    #[test]
+    fn a_policy_that_is_not_carried_out_is_said_to_be_so() {
+        assert!(note("compact").is_some_and(|note| note.contains("nothing is deleted")));
+        assert!(note("compact, delete").is_some_and(|note| note.contains("retention.ms")));
+        assert_eq!((note("delete"), note("")), (None, None));
+    }
+}
