@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes};
 use records::{Batch, Offset};
 use wire::{
-    Call, ErrorCode, Message, RequestHeader, Rope, create_topics, fetch, init_producer_id, list_offsets, offset_commit,
-    offset_fetch,
+    Call, ErrorCode, Message, RequestHeader, Rope, create_topics, delete_topics, fetch, init_producer_id, list_offsets,
+    offset_commit, offset_fetch,
 };
 
 use crate::clock::Deadline;
@@ -17,11 +17,14 @@ use crate::clock::Deadline;
 /// An answer that takes longer means that the broker hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const CREATE_TOPICS_VERSION: i16 = 5;
+const DELETE_TOPICS_VERSION: i16 = 4;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
 const FETCH_VERSION: i16 = 12;
 /// Of OffsetCommit and OffsetFetch.
 const OFFSETS_VERSION: i16 = 7;
 const LIST_OFFSETS_VERSION: i16 = 9;
+/// The special time that asks for the first offset.
+const EARLIEST: i64 = -2;
 /// The special time that asks for the last offset in the object store.
 const LATEST_TIERED: i64 = -5;
 const FETCH_BYTES: i32 = 8 << 20;
@@ -135,10 +138,24 @@ impl Connection {
     /// # Errors
     /// The broker refuses.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<()> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// As [`Connection::create_topic`], with settings.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn create_topic_with(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+        let config = |(key, value): &(&str, &str)| create_topics::CreatableTopicConfig {
+            name: (*key).into(),
+            value: Some((*value).into()),
+            ..Default::default()
+        };
         let topic = create_topics::CreatableTopic {
             name: name.into(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..Default::default()
         };
         let request = create_topics::Request { topics: vec![topic], ..Default::default() };
@@ -149,6 +166,20 @@ impl Connection {
         Deadline::after(ANSWER_WITHIN).wait("the topic is led", || {
             Ok((0..partitions).all(|partition| self.fetch(name, partition, Offset(0)).is_ok()).then_some(()))
         })
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn delete_topic(&mut self, name: &str) -> Result<()> {
+        let request =
+            delete_topics::Request { topic_names: vec![name.into()], timeout_ms: 30_000, ..Default::default() };
+        let response: delete_topics::Response = self.call(DELETE_TOPICS_VERSION, &request)?;
+        for topic in &response.responses {
+            no_error(topic.error_code).with_context(|| format!("delete topic {name}"))?;
+        }
+        Ok(())
     }
 
     /// A new producer's id and epoch.
@@ -203,11 +234,19 @@ impl Connection {
     /// # Errors
     /// The broker refuses.
     pub fn last_uploaded(&mut self, topic: &str, partition: i32) -> Result<i64> {
-        let place = list_offsets::ListOffsetsPartition {
-            partition_index: partition,
-            timestamp: LATEST_TIERED,
-            ..Default::default()
-        };
+        self.list_offset(topic, partition, LATEST_TIERED)
+    }
+
+    /// The first offset of a partition that may be read.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn log_start(&mut self, topic: &str, partition: i32) -> Result<i64> {
+        self.list_offset(topic, partition, EARLIEST)
+    }
+
+    fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
+        let place = list_offsets::ListOffsetsPartition { partition_index: partition, timestamp, ..Default::default() };
         let topic =
             list_offsets::ListOffsetsTopic { name: topic.into(), partitions: vec![place], ..Default::default() };
         let request = list_offsets::Request { replica_id: -1, topics: vec![topic], ..Default::default() };

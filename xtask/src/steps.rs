@@ -67,6 +67,7 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
     ("store_weather", &["minio"]),
     ("doctor", &["minio", "versitygw", "s3s-fs"]),
     ("store_encryption", &["minio"]),
+    ("retention", &["minio"]),
     ("stores", &["minio", "versitygw", "s3s-fs"]),
 ];
 

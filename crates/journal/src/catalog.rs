@@ -66,10 +66,11 @@ impl Catalog {
         usage
     }
 
-    /// Bytes of one partition's batches in all of them.
+    /// Bytes of one partition's batches in those that are not in the object store.
     #[must_use]
-    pub fn bytes_of(&self, topic_partition: TopicPartition) -> u64 {
-        self.segments.read().values().map(|segment| segment.bytes_of(topic_partition)).sum()
+    pub fn staged_bytes_of(&self, topic_partition: TopicPartition) -> u64 {
+        let segments = self.segments.read();
+        segments.values().filter(|segment| !segment.is_uploaded()).map(|one| one.bytes_of(topic_partition)).sum()
     }
 
     /// The oldest of those that are in the object store too.

@@ -8,6 +8,7 @@
 //! - **J2** is kept here for producers: [`Appended::committed`] resolves at the high watermark, never before.
 //! - **R1, R3**: `recover.rs` ends the journals of earlier incarnations before anything is appended.
 //! - **O2, O3**: `upload.rs` commits extents in the order of the journal, each from the frontier on.
+//! - `retention.rs` gives up what is too old or too much, and only what is uploaded.
 //! - No offset is used for two records, even when a disk is lost (`docs/decisions/0001-offset-reserve.md`).
 //!
 //! Left to others: bytes on disk (`journal`), bytes in objects (`objects`), who leads what (`metadata`), what a request
@@ -19,6 +20,7 @@ mod metrics;
 mod partition;
 mod producers;
 mod recover;
+mod retention;
 mod room;
 mod snapshot;
 mod store;

@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::producers::Producers;
 use crate::store::{Identity, Inner, Log, Options};
 use crate::tail::Ring;
-use crate::{room, upload};
+use crate::{retention, room, upload};
 
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +210,7 @@ impl Log {
         log.inner.tasks.spawn(room::run(log.for_task()));
         log.inner.tasks.spawn(upload::run(log.for_task()));
         log.inner.tasks.spawn(follow(log.for_task()));
+        log.inner.tasks.spawn(retention::run(log.for_task()));
         Ok(log)
     }
 }

@@ -43,6 +43,8 @@ pub struct Options {
     pub producers_max: usize,
     /// How long an idle idempotent producer is remembered.
     pub producer_expiration: Duration,
+    /// How often partitions are looked at for records that are too old or too many.
+    pub retention_check_interval: Duration,
 }
 
 /// Who this broker is, as the metadata knows it.
@@ -280,10 +282,10 @@ impl Log {
         self.inner.journal.roll();
     }
 
-    /// Bytes of one partition that lie on the staging disk.
+    /// Bytes of one partition that lie on the staging disk and not in the object store.
     #[must_use]
     pub fn staged_bytes_of(&self, id: TopicPartition) -> u64 {
-        self.inner.catalog.bytes_of(id)
+        self.inner.catalog.staged_bytes_of(id)
     }
 
     /// The staging folder.

@@ -7,5 +7,6 @@ mod model;
 mod producers;
 mod reading;
 mod recovery;
+mod retention;
 mod room;
 mod uploading;

@@ -32,5 +32,8 @@ pub use machine::{
     JournalState, LastCommit, Limits, OFFSET_RESERVE, ObjectMeta, PartitionStart, PartitionState, Refusal, Reply,
     Topic, check, check_topic_name,
 };
-pub use store::{Controller, Handle, LocatedExtent, OpenError, Options, QueryError, StopReason, SubmitError};
+pub use store::{
+    Controller, Depth, Finding, FindingKind, Handle, Inspector, LocatedExtent, Metrics, OpenError, Options, Orphan,
+    QueryError, Report, StopReason, SubmitError, SweepError, Swept,
+};
 pub use topic_config::TopicConfig;

@@ -4,6 +4,7 @@
 //! - [`conditional`] decides who won a conditional write, also when the store's answer was lost.
 //! - [`keys`] says where objects lie; [`mod@format`] is what a data object looks like inside; both are pure.
 //! - [`bucket`] is the bucket itself, where it is one of S3: its settings, its clock, and making it.
+//! - [`verify`] looks at whole data objects, and says what is damaged.
 //! - [`cache`] reads data objects in chunks, each fetched once whoever asks; [`ExtentReader`] reads record batches through it.
 //!
 //! **Invariant O1**, as far as this crate carries it: a data object is written once, under a key that is never used again,
@@ -21,6 +22,7 @@ mod local;
 pub mod preflight;
 mod profile;
 mod store;
+pub mod verify;
 mod watched;
 
 pub use bucket::{Bucket, BucketError, Setting};

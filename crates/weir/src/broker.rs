@@ -107,6 +107,8 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     reader.metrics().register(&mut registry);
     let log_metrics = log::Metrics::default();
     log_metrics.register(&mut registry);
+    let metadata_metrics = metadata::Metrics::default();
+    metadata_metrics.register(&mut registry);
     let lag_metrics = lag::Metrics::default();
     lag_metrics.register(&mut registry);
 
@@ -141,6 +143,7 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
         status,
         api_metrics,
         log_metrics,
+        metadata_metrics,
         lag_metrics,
         certificate_metrics,
         fail,
@@ -339,6 +342,7 @@ struct Boot {
     status: Arc<Status>,
     api_metrics: ApiMetrics,
     log_metrics: log::Metrics,
+    metadata_metrics: metadata::Metrics,
     lag_metrics: lag::Metrics,
     certificate_metrics: certificates::Metrics,
     fail: watch::Sender<Option<String>>,
@@ -352,6 +356,10 @@ impl Boot {
         let mut options = metadata::Options::new(self.store.clone(), &cluster, clock, random);
         options.limits.topics_max = self.config.limits.topics_max as usize;
         options.limits.partitions_max = self.config.limits.partitions_max as usize;
+        options.delete_grace = Duration::from_millis(self.config.store.delete_grace_ms);
+        options.sweep_interval = Duration::from_millis(self.config.store.sweep_interval_ms);
+        options.orphan_age = Duration::from_millis(self.config.store.orphan_age_ms);
+        options.metrics = self.metadata_metrics.clone();
         let controller = self.controller(options).await?;
         let metadata = controller.handle();
         let ground = Ground {

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{bench, broker, completions, config, consume, dev, doctor, group, health, produce, proxy, topic};
+use crate::command::{
+    bench, broker, completions, config, consume, dev, doctor, group, health, produce, proxy, store, topic,
+};
 use crate::exit::Outcome;
 use crate::interrupt::interruptible;
 use crate::logging;
@@ -38,6 +40,8 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  weir bench e2e orders --rate 1000 --duration-s 30")]
     Bench(bench::BenchCommand),
     Doctor(doctor::DoctorArgs),
+    #[command(subcommand, after_help = "Example:\n  weir store check --shallow")]
+    Store(store::StoreCommand),
     Health(health::HealthArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -55,6 +59,7 @@ impl Cli {
             Command::Config(command) => config::run(command),
             Command::Completions(args) => completions::run(&args),
             Command::Doctor(args) => interruptible(Box::pin(doctor::run(args))).await,
+            Command::Store(command) => interruptible(Box::pin(store::run(command))).await,
             Command::Health(args) => interruptible(health::run(args)).await,
             Command::Topic(command) => interruptible(topic::run(command)).await,
             Command::Group(command) => interruptible(group::run(command)).await,

@@ -224,6 +224,7 @@ fn log_options(config: &Config) -> log::Options {
         admission_timeout: ADMISSION_TIMEOUT,
         producers_max: 10_000,
         producer_expiration: Duration::from_secs(24 * 3600),
+        retention_check_interval: Duration::from_millis(config.log.retention_check_interval_ms),
     }
 }
 

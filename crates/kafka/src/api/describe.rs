@@ -196,8 +196,9 @@ pub(super) async fn log_dirs(
         let topic = image.topic(&name)?;
         let partitions = partitions.into_iter().filter_map(|partition_index| {
             let id = TopicPartition { topic: topic.id, partition: partition_index.into() };
-            topic.partition(id.partition)?;
-            let partition_size = i64::try_from(api.log.staged_bytes_of(id)).unwrap_or(i64::MAX);
+            // What is in the object store, and what is not there yet.
+            let bytes = topic.partition(id.partition)?.bytes.saturating_add(api.log.staged_bytes_of(id));
+            let partition_size = i64::try_from(bytes).unwrap_or(i64::MAX);
             Some(DescribeLogDirsPartition { partition_index, partition_size, ..Default::default() })
         });
         Some(DescribeLogDirsTopic { partitions: partitions.collect(), name, ..Default::default() })

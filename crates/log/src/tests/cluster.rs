@@ -205,6 +205,7 @@ pub(super) fn options() -> Options {
         admission_timeout: DEADLINE,
         producers_max: 100,
         producer_expiration: Duration::from_secs(3600),
+        retention_check_interval: Duration::from_secs(3600),
     }
 }
 
@@ -338,9 +339,18 @@ impl Cluster {
     }
 
     pub(super) async fn create(&self, name: &str, partitions: u32) -> Vec<TopicPartition> {
+        self.create_with(name, partitions, &[]).await
+    }
+
+    pub(super) async fn create_with(
+        &self,
+        name: &str,
+        partitions: u32,
+        configs: &[(&str, &str)],
+    ) -> Vec<TopicPartition> {
         let id = TopicId(self.random.uuid());
-        let create =
-            Command::CreateTopic { name: name.into(), id, partitions, configs: Configs::new(), at: self.clock.now() };
+        let configs: Configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let create = Command::CreateTopic { name: name.into(), id, partitions, configs, at: self.clock.now() };
         self.submit(create).await;
         (0..i32::try_from(partitions).unwrap())
             .map(|partition| TopicPartition { topic: id, partition: partition.into() })

@@ -93,7 +93,8 @@ impl Image {
             | Change::DeleteExtent { .. }
             | Change::PutObject { .. }
             | Change::DeleteObject(_)
-            | Change::PutGarbage { .. } => {}
+            | Change::PutGarbage { .. }
+            | Change::EndGarbage(_) => {}
         }
     }
 

@@ -76,6 +76,8 @@ pub enum Change {
         /// Since when nothing refers to it.
         since: Timestamp,
     },
+    /// An object that was garbage is deleted from the store (database only).
+    EndGarbage(ObjectMeta),
 }
 
 /// The next numbers to give out, as one row.

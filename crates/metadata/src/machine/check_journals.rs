@@ -258,6 +258,7 @@ impl Commit<'_> {
             // What DeleteRecords took away before it was uploaded is in the object, but not in the log.
             if extent.end_offset > state.log_start {
                 live += 1;
+                state.bytes = state.bytes.saturating_add(extent.len);
                 changes.push(Change::PutExtent(Box::new(extent.clone())));
             }
         }

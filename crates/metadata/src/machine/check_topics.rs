@@ -93,6 +93,7 @@ fn add_partitions(image: &Image, id: TopicId, from: u32, to: u32, changes: &mut 
             journal: journal.id,
             log_start: Offset(0),
             frontier: Offset(0),
+            bytes: 0,
         };
         changes.push(Change::PutPartition(TopicPartition { topic: id, partition }, Arc::new(state)));
     }
@@ -146,6 +147,14 @@ pub(super) fn set_log_start(image: &Image, of: TopicPartition, offset: Offset) -
         moved.epochs.drain(..first);
     }
     Ok((Reply::Done, vec![Change::PutPartition(of, Arc::new(moved)), Change::PutTrim(of)]))
+}
+
+/// What the partition is once extents with so many bytes, all below its log start, are removed; nothing when it is gone.
+pub(crate) fn swept(image: &Image, of: TopicPartition, bytes: u64) -> Option<Change> {
+    let state = image.partition(of)?;
+    // Retention by size is all that counts on it: a number that is too small keeps too much, and stops nobody.
+    let bytes = state.bytes.saturating_sub(bytes);
+    Some(Change::PutPartition(of, Arc::new(PartitionState { bytes, ..(**state).clone() })))
 }
 
 pub(super) fn alter_configs(image: &Image, id: TopicId, wanted: &[ConfigChange], replace: bool) -> Checked {

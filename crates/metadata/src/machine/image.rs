@@ -122,6 +122,9 @@ pub struct PartitionState {
     pub log_start: Offset,
     /// The upload frontier: everything below it is in committed objects, or lost.
     pub frontier: Offset,
+    /// Bytes of record batches in its extents. Those below the log start count until they are removed, which `trims` of
+    /// the image tells.
+    pub bytes: u64,
 }
 
 impl PartitionState {

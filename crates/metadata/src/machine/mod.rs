@@ -22,6 +22,7 @@ mod tests;
 pub use change::{Change, NextIds};
 
 pub use check::check;
+pub(crate) use check_topics::swept;
 pub use command::{Command, ConfigChange, ConfigOp, ObjectMeta, PartitionStart, Refusal, Reply};
 pub(crate) use image::Counters;
 pub use image::{

@@ -82,7 +82,7 @@ pub(super) fn extent(of: TopicPartition, base: i64, end: i64, object: u128) -> o
         base_offset: Offset(base),
         end_offset: Offset(end),
         position: 0,
-        len: 100,
+        len: 100 + (end - base).unsigned_abs(),
         crc: 1,
         batch_count: 1,
         record_count: u64::try_from(end - base).unwrap(),

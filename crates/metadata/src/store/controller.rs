@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use moka::future::Cache;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{self, Database, WriteError};
-use super::handle::{Handle, Shared, SubmitError, Submitted, SweepEnd, Swept, Work};
+use super::handle::{Garbage, Handle, Shared, SubmitError, Submitted, SweepEnd, Swept, Work};
 use super::rows::{self, Commit};
-use super::{OpenError, Options, StopReason, sweep};
-use crate::machine::{Change, Image, Reply, check};
+use super::{OpenError, Options, StopReason, collect, orphans, sweep};
+use crate::machine::{Change, Image, Reply, check, swept};
 
 /// How many commands are written as one batch at most.
 const BATCH_MAX: usize = 256;
@@ -33,7 +33,7 @@ pub struct Controller {
     handle: Handle,
     stop: CancellationToken,
     running: JoinHandle<StopReason>,
-    sweeping: JoinHandle<()>,
+    background: [AbortOnDrop; 3],
 }
 
 impl Controller {
@@ -51,6 +51,9 @@ impl Controller {
         let database = Database::open(&options, None).await?;
         let image = Arc::new(database.load(Image::new(cluster_id, options.limits)).await?);
         let last = database.last_commit().await?;
+        let garbage = Garbage { more: Notify::new(), metrics: options.metrics.clone() };
+        let (objects, bytes) = database.garbage().await?;
+        garbage.metrics.garbage_found(objects, bytes);
         tracing::info!(
             cluster = %options.cluster, %cluster_id, revision = image.revision, topics = image.topics.len(),
             partitions = image.partition_count(), took_ms = started.elapsed().as_millis(), "metadata opened"
@@ -65,10 +68,15 @@ impl Controller {
                 stopped: stop_seen,
                 db: ArcSwap::from_pointee(database.db.clone()),
                 objects: Cache::new(OBJECTS_MAX),
+                garbage,
             }),
         };
         let stop = CancellationToken::new();
-        let clock = options.clock.clone();
+        let background = [
+            tokio::spawn(sweep::run(handle.clone(), options.clock.clone())),
+            tokio::spawn(collect::run(handle.clone(), options.clone())),
+            tokio::spawn(orphans::run(handle.clone(), options.clone())),
+        ];
         let task = Loop {
             options,
             handle: handle.clone(),
@@ -80,8 +88,7 @@ impl Controller {
             stop: stop.clone(),
         };
         let running = tokio::spawn(task.run(stopped));
-        let sweeping = tokio::spawn(sweep::run(handle.clone(), clock));
-        Ok(Self { handle, stop, running, sweeping })
+        Ok(Self { handle, stop, running, background: background.map(AbortOnDrop) })
     }
 
     /// What others hold of it.
@@ -94,7 +101,7 @@ impl Controller {
     /// for a store that does not answer: callers set a time-out, after which everything stops as it is, and nothing that
     /// was answered is lost.
     pub async fn close(mut self) -> StopReason {
-        self.sweeping.abort();
+        self.background.iter().for_each(|task| task.0.abort());
         self.stop.cancel();
         (&mut self.running).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
@@ -102,9 +109,18 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        self.sweeping.abort();
         self.stop.cancel();
         self.running.abort();
+    }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -198,9 +214,11 @@ impl Loop {
                     waiting.push(Waiting::Command(answer, reply));
                     new
                 }
-                Work::Sweep(Swept { mut changes, end, done }) => {
+                Work::Sweep(Swept { mut changes, bytes, ends, done }) => {
                     waiting.push(Waiting::Sweep(done));
-                    changes.extend(ended(changed.as_ref().unwrap_or(&self.image), end));
+                    let image = changed.as_ref().unwrap_or(&self.image);
+                    changes.extend(bytes.into_iter().filter_map(|(of, bytes)| swept(image, of, bytes)));
+                    changes.extend(ends.into_iter().filter_map(|end| ended(image, end)));
                     changes
                 }
             };
@@ -224,6 +242,7 @@ impl Loop {
             self.last = Some(commit);
             self.image = Arc::new(image);
             self.publish.send_replace(self.image.clone());
+            self.handle.shared.garbage.changed(&changes);
         }
         // Whoever asked may have gone.
         for waiting in waiting {
@@ -314,8 +333,8 @@ impl Loop {
 }
 
 /// The end of a sweep, unless the log start moved on after the sweeper looked: then there is more to do.
-fn ended(image: &Image, end: Option<SweepEnd>) -> Option<Change> {
-    match end? {
+fn ended(image: &Image, end: SweepEnd) -> Option<Change> {
+    match end {
         SweepEnd::Deleted(topic) => Some(Change::EndDeleted(topic)),
         SweepEnd::Trim(of, swept) => {
             let moved = image.partition(of).is_some_and(|state| state.log_start > swept);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::{Error as StoreError, ObjectStoreExt};
 use objects::conditional::{self, Outcome};
+use records::{Offset, TopicPartition};
 use slatedb::config::{
     CompactionWorkerOptions, CompactorOptions, DurabilityLevel, FlushOptions, FlushType,
     GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ReadOptions, ScanOptions, Settings,
@@ -19,7 +20,7 @@ use super::clock::FlooredClock;
 use super::rows::{self, Commit};
 use super::settled::Settled;
 use super::{OpenError, Options};
-use crate::machine::Image;
+use crate::machine::{Change, Image};
 
 /// How often the background tasks look at the store when nothing happens. All of them together, and listing for garbage,
 /// are to stay below 400 requests an hour.
@@ -118,11 +119,40 @@ impl Database {
         for kind in rows::IMAGE_KINDS {
             let mut scan = self.db.scan_with_options(rows::all_of(kind), &ScanOptions::new()).await?;
             while let Some(row) = scan.next().await? {
-                image.apply(&[rows::decode(&row.key, &row.value)?]);
+                let mut change = rows::decode(&row.key, &row.value)?;
+                if let Change::PutPartition(of, state) = &mut change
+                    && rows::is_uncounted(&row.key, &row.value)?
+                {
+                    Arc::make_mut(state).bytes = self.bytes_of(*of).await?;
+                }
+                image.apply(&[change]);
             }
         }
         image.revision = self.last_commit().await?.map_or(0, |commit| commit.revision);
         Ok(image)
+    }
+
+    /// Bytes of record batches in a partition's extents. Only rows that an earlier version wrote need them summed up.
+    async fn bytes_of(&self, of: TopicPartition) -> Result<u64, LoadError> {
+        let all = rows::extents(of, Offset(0), Offset(i64::MAX));
+        let mut scan = self.db.scan_with_options(all, &ScanOptions::new()).await?;
+        let mut bytes = 0_u64;
+        while let Some(row) = scan.next().await? {
+            bytes = bytes.saturating_add(rows::decode_extent(&row.key, &row.value)?.len);
+        }
+        Ok(bytes)
+    }
+
+    /// How many objects wait to be deleted, and their bytes.
+    pub(super) async fn garbage(&self) -> Result<(u64, u64), LoadError> {
+        let mut scan = self.db.scan_with_options(rows::garbage(None), &ScanOptions::new()).await?;
+        let (mut objects, mut bytes) = (0, 0_u64);
+        while let Some(row) = scan.next().await? {
+            let (object, _) = rows::decode_garbage(&row.key, &row.value)?;
+            objects += 1;
+            bytes = bytes.saturating_add(object.size);
+        }
+        Ok((objects, bytes))
     }
 
     /// Writes a batch and waits until it is durable: nothing less counts, for a writer that is fenced is told only then.

@@ -104,8 +104,17 @@ impl Handle {
     /// # Errors
     /// [`QueryError`].
     pub async fn garbage(&self, limit: usize) -> Result<Vec<(ObjectMeta, Timestamp)>, QueryError> {
+        self.garbage_after(None, limit).await
+    }
+
+    /// As [`Handle::garbage`], from the object after this one on, in the order of their ids.
+    pub(super) async fn garbage_after(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectMeta, Timestamp)>, QueryError> {
         let db = self.shared.db.load_full();
-        let mut scan = db.scan_with_options(rows::garbage(), &scan_options()).await?;
+        let mut scan = db.scan_with_options(rows::garbage(after), &scan_options()).await?;
         let mut found = Vec::new();
         while found.len() < limit
             && let Some(row) = scan.next().await?

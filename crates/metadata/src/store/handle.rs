@@ -1,16 +1,17 @@
 //! What everybody but the controller holds: reads the published image, submits commands.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use moka::future::Cache;
 use records::{Offset, TopicId, TopicPartition};
 use slatedb::Db;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::StopReason;
 use super::extents::StoredObject;
+use super::{Metrics, StopReason};
 use crate::machine::{Change, Command, Image, Refusal, Reply, check};
 
 /// Why a command has no reply.
@@ -56,7 +57,9 @@ pub(super) enum SweepEnd {
 #[derive(Debug)]
 pub(super) struct Swept {
     pub(super) changes: Vec<Change>,
-    pub(super) end: Option<SweepEnd>,
+    /// How many bytes of each partition those are.
+    pub(super) bytes: BTreeMap<TopicPartition, u64>,
+    pub(super) ends: Vec<SweepEnd>,
     pub(super) done: oneshot::Sender<()>,
 }
 
@@ -64,6 +67,30 @@ pub(super) struct Swept {
 pub(super) enum Work {
     Command(Submitted),
     Sweep(Swept),
+}
+
+/// What is known in memory of the objects that wait to be deleted.
+#[derive(Debug)]
+pub(super) struct Garbage {
+    /// Woken when there is more of it.
+    pub(super) more: Notify,
+    pub(super) metrics: Metrics,
+}
+
+impl Garbage {
+    /// Counts what became durable.
+    pub(super) fn changed(&self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::PutGarbage { object, .. } => {
+                    self.metrics.garbage(1, object.size);
+                    self.more.notify_one();
+                }
+                Change::EndGarbage(object) => self.metrics.garbage(-1, object.size),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Reads the cluster's state and submits commands. Cheap to clone.
@@ -78,6 +105,7 @@ pub(super) struct Shared {
     pub(super) stopped: watch::Receiver<Option<StopReason>>,
     pub(super) db: ArcSwap<Db>,
     pub(super) objects: Cache<Uuid, StoredObject>,
+    pub(super) garbage: Garbage,
 }
 
 impl std::fmt::Debug for Handle {

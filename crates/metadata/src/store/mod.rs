@@ -17,11 +17,16 @@
 //! **What it costs in requests.** A batch: 1 PUT (of a write-ahead log file), plus about 1/100 for merging them. An idle
 //! controller makes no PUT, and fewer than 400 GET, HEAD and LIST in an hour; a test counts them.
 
+mod check;
 mod clock;
+mod collect;
 mod controller;
 mod database;
 mod extents;
 mod handle;
+mod inspect;
+mod metrics;
+mod orphans;
 mod rows;
 mod settled;
 mod sweep;
@@ -32,14 +37,19 @@ mod tests;
 pub(crate) use tests::table as rows_for_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use records::{Clock, Random};
 
 use crate::machine::Limits;
 
+pub use check::{Depth, Finding, FindingKind, Report};
 pub use controller::Controller;
 pub use extents::{LocatedExtent, QueryError};
 pub use handle::{Handle, SubmitError};
+pub use inspect::Inspector;
+pub use metrics::Metrics;
+pub use orphans::{Orphan, SweepError, Swept};
 
 /// What a [`Controller`] needs to open.
 #[derive(Clone)]
@@ -58,7 +68,19 @@ pub struct Options {
     pub queue_max: usize,
     /// How many bytes of the database's blocks are cached in memory.
     pub cache_bytes: u64,
+    /// How long an object stays that nothing refers to any more: whoever located it just before still reads it.
+    pub delete_grace: Duration,
+    /// How often the store is searched for objects that never became part of the log; zero is never.
+    pub sweep_interval: Duration,
+    /// How old such an object must be.
+    pub orphan_age: Duration,
+    /// What is counted.
+    pub metrics: Metrics,
 }
+
+/// How long an object stays that nothing refers to, by default.
+const DELETE_GRACE: Duration = Duration::from_secs(15 * 60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Options {
     /// The usual bounds.
@@ -72,6 +94,10 @@ impl Options {
             limits: Limits::default(),
             queue_max: 1024,
             cache_bytes: 32 << 20,
+            delete_grace: DELETE_GRACE,
+            sweep_interval: DAY,
+            orphan_age: DAY,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -82,6 +108,9 @@ pub enum OpenError {
     /// The cluster's name cannot be used: change the configuration.
     #[error("'{0}' cannot name a cluster: use 1 to 64 letters, digits, '-', '_' and '.'")]
     ClusterName(String),
+    /// There is no such cluster in the store: look at the configuration.
+    #[error("there is no cluster '{0}' in this store")]
+    NoCluster(String),
     /// Another controller opened the database at the same time, and won.
     #[error("another broker opened the cluster's metadata at the same time")]
     Fenced,

@@ -15,9 +15,11 @@ use records::{
     BrokerId, Incarnation, JournalId, LeaderEpoch, Offset, Partition, Position, ProducerId, Timestamp, TopicId,
     TopicPartition,
 };
-use slatedb::WriteBatch;
+use slatedb::{DbReadOps, WriteBatch};
 use uuid::Uuid;
 
+use super::database::read_options;
+use super::extents::QueryError;
 use crate::machine::{
     Broker, Change, Configs, Counters, DeletedTopic, Endpoint, EpochStart, Journal, JournalState, LastCommit, NextIds,
     ObjectMeta, PartitionState,
@@ -81,6 +83,42 @@ fn extent_key(of: TopicPartition, last: Offset) -> Vec<u8> {
     key(EXTENT, &[&partition_part(of), &last.0.cast_unsigned().to_be_bytes()])
 }
 
+/// An extent's key, by where it ends.
+pub(super) fn extent_of(of: TopicPartition, end: Offset) -> Vec<u8> {
+    extent_key(of, Offset(end.0.saturating_sub(1)))
+}
+
+/// All extents of the partitions after one.
+pub(super) fn extents_after(after: Option<TopicPartition>) -> Range<Vec<u8>> {
+    let mut all = all_of(EXTENT);
+    if let Some(after) = after {
+        // No offset is larger, and a key that goes on is.
+        all.start = key(EXTENT, &[&partition_part(after), &u64::MAX.to_be_bytes(), &[0]]);
+    }
+    all
+}
+
+pub(super) fn partition_key(of: TopicPartition) -> Vec<u8> {
+    key(PARTITION, &[&partition_part(of)])
+}
+
+pub(super) fn trim_key(of: TopicPartition) -> Vec<u8> {
+    key(TRIM, &[&partition_part(of)])
+}
+
+pub(super) fn deleted_key(topic: TopicId) -> Vec<u8> {
+    key(DELETED, &[topic.0.as_bytes()])
+}
+
+/// All partitions, or those after one.
+pub(super) fn partitions(after: Option<TopicPartition>) -> Range<Vec<u8>> {
+    let mut all = all_of(PARTITION);
+    if let Some(after) = after {
+        all.start = key(PARTITION, &[&partition_part(after), &[0]]);
+    }
+    all
+}
+
 /// The extents of a partition that end above `from`, up to those that hold offsets below `to`.
 pub(super) fn extents(of: TopicPartition, from: Offset, to: Offset) -> Range<Vec<u8>> {
     extent_key(of, from)..extent_key(of, to)
@@ -97,8 +135,63 @@ pub(super) fn object_key(id: Uuid) -> Vec<u8> {
     key(OBJECT, &[id.as_bytes()])
 }
 
-pub(super) fn garbage() -> Range<Vec<u8>> {
-    all_of(GARBAGE)
+/// All objects that extents refer to, or those after one.
+pub(super) fn objects(after: Option<Uuid>) -> Range<Vec<u8>> {
+    after_id(OBJECT, after)
+}
+
+pub(super) fn garbage_key(id: Uuid) -> Vec<u8> {
+    key(GARBAGE, &[id.as_bytes()])
+}
+
+/// All garbage, or that after an object's.
+pub(super) fn garbage(after: Option<Uuid>) -> Range<Vec<u8>> {
+    after_id(GARBAGE, after)
+}
+
+/// All keys of a kind that ends with an id, or those after one.
+fn after_id(kind: u8, after: Option<Uuid>) -> Range<Vec<u8>> {
+    let mut all = all_of(kind);
+    if let Some(after) = after {
+        // The least key that is larger.
+        all.start.extend_from_slice(after.as_bytes());
+        all.start.push(0);
+    }
+    all
+}
+
+/// The state of a partition's row.
+pub(super) fn partition_state(key: &[u8], value: &[u8]) -> Result<PartitionState, RowError> {
+    state_of(key, stored::Partition::decode(value).map_err(|error| broken(key, error))?)
+}
+
+/// Whether a partition's row says nothing of its bytes: an earlier version wrote it.
+pub(super) fn is_uncounted(key: &[u8], value: &[u8]) -> Result<bool, RowError> {
+    let row = stored::Partition::decode(value).map_err(|error| broken(key, error))?;
+    Ok(row.bytes.is_none())
+}
+
+/// How a journal stands, or the id of the next one when there is none: then one with a lower id is forgotten.
+pub(super) async fn journal(
+    rows: &impl DbReadOps,
+    id: JournalId,
+) -> Result<Result<Arc<Journal>, JournalId>, QueryError> {
+    let journal = key(JOURNAL, &[&id.0.to_be_bytes()]);
+    if let Some(row) = rows.get_with_options(&journal, &read_options()).await? {
+        let Change::PutJournal(journal) = decode(&journal, &row)? else { unreachable!("the key is a journal's") };
+        return Ok(Ok(journal));
+    }
+    let next = match rows.get_with_options([COUNTERS], &read_options()).await? {
+        Some(row) => stored::Counters::decode(row).map_err(|error| broken(&[COUNTERS], error))?.journal,
+        None => 0,
+    };
+    Ok(Err(JournalId(next)))
+}
+
+/// The object of a row.
+pub(super) fn decode_object_row(key: &[u8], value: &[u8]) -> Result<(ObjectMeta, u32), RowError> {
+    let [id] = split(key, [16])?;
+    decode_object(Uuid::from_slice(id).expect("16 bytes were split off"), value)
 }
 
 /// What every batch writes.
@@ -218,8 +311,9 @@ pub(super) fn add(batch: &mut impl Rows, change: &Change) {
         Change::DeleteObject(id) => batch.delete(&object_key(*id)),
         Change::PutGarbage { object, since } => {
             let row = stored::Garbage { key: object.key.clone(), size: object.size, since: since.0 };
-            put(batch, &key(GARBAGE, &[object.id.as_bytes()]), &row);
+            put(batch, &garbage_key(object.id), &row);
         }
+        Change::EndGarbage(object) => batch.delete(&garbage_key(object.id)),
     }
 }
 
@@ -250,6 +344,7 @@ fn partition_row(state: &PartitionState) -> stored::Partition {
         epochs: state.epochs.iter().map(epoch).collect(),
         log_start: state.log_start.0,
         frontier: state.frontier.0,
+        bytes: Some(state.bytes),
     }
 }
 
@@ -306,7 +401,7 @@ fn u64_of(part: &[u8]) -> u64 {
     u64::from_be_bytes(part.try_into().expect("8 bytes were split off"))
 }
 
-fn partition_of(key: &[u8]) -> Result<TopicPartition, RowError> {
+pub(super) fn partition_of(key: &[u8]) -> Result<TopicPartition, RowError> {
     let [topic, partition] = split(key, [16, 4])?;
     Ok(TopicPartition { topic: topic_of(topic), partition: Partition(i32_of(partition)) })
 }
@@ -392,6 +487,7 @@ fn state_of(key: &[u8], row: stored::Partition) -> Result<PartitionState, RowErr
         journal: last.journal,
         log_start: Offset(row.log_start),
         frontier: Offset(row.frontier),
+        bytes: row.bytes.unwrap_or_default(),
         epochs,
     })
 }

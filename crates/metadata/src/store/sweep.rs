@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objects::Extent;
-use records::{Clock, Offset};
+use records::{Clock, Offset, TopicPartition};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -56,37 +56,50 @@ enum Swept {
     Stopped,
 }
 
-/// Removes one chunk of whatever is to be removed.
+/// Removes one chunk of whatever is to be removed; small things share it, for a chunk is one PUT.
 async fn sweep(handle: &Handle, image: &Image, clock: &dyn Clock) -> Result<Swept, QueryError> {
-    let (range, end) = if let Some(topic) = image.deleted.keys().next() {
-        (rows::extents_of_topic(*topic), SweepEnd::Deleted(*topic))
-    } else if let Some(of) = image.trims.first() {
+    let deleted = image.deleted.keys().map(|topic| (rows::extents_of_topic(*topic), SweepEnd::Deleted(*topic)));
+    let trims = image.trims.iter().map(|of| {
         let log_start = image.partition(*of).map_or(Offset(0), |state| state.log_start);
         (rows::extents(*of, Offset(0), log_start), SweepEnd::Trim(*of, log_start))
-    } else {
+    });
+    let (mut found, mut ends) = (Vec::new(), Vec::new());
+    for (range, end) in deleted.chain(trims).take(CHUNK) {
+        let is_whole = extents(handle, range, &mut found).await?;
+        if is_whole {
+            ends.push(end);
+        }
+        if found.len() >= CHUNK {
+            break;
+        }
+    }
+    if found.is_empty() && ends.is_empty() {
         return Ok(Swept::Nothing);
-    };
-    let (found, more) = chunk(handle, range).await?;
+    }
     let changes = remove(handle, &found, clock).await?;
+    let mut bytes: BTreeMap<TopicPartition, u64> = BTreeMap::new();
+    for extent in &found {
+        *bytes.entry(extent.topic_partition).or_default() += extent.len;
+    }
     let (done, swept) = oneshot::channel();
-    let work = Work::Sweep(handle::Swept { changes, end: (!more).then_some(end), done });
+    let work = Work::Sweep(handle::Swept { changes, bytes, ends, done });
     if handle.shared.work.send(work).await.is_err() || swept.await.is_err() {
         return Ok(Swept::Stopped);
     }
     Ok(Swept::Some)
 }
 
-async fn chunk(handle: &Handle, range: Range<Vec<u8>>) -> Result<(Vec<Extent>, bool), QueryError> {
+/// Adds the extents in this range, until there are as many as one chunk takes. Says whether those were all.
+async fn extents(handle: &Handle, range: Range<Vec<u8>>, found: &mut Vec<Extent>) -> Result<bool, QueryError> {
     let db = handle.shared.db.load_full();
     let mut scan = db.scan_with_options(range, &scan_options()).await?;
-    let mut found = Vec::new();
     while let Some(row) = scan.next().await? {
         if found.len() == CHUNK {
-            return Ok((found, true));
+            return Ok(false);
         }
         found.push(rows::decode_extent(&row.key, &row.value)?);
     }
-    Ok((found, false))
+    Ok(true)
 }
 
 /// The changes that remove these extents.

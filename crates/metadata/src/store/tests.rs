@@ -1,8 +1,11 @@
 //! The store on a store in memory and on files: durability, fencing, faults, requests, speed.
 
+mod checking;
+mod deleting;
 mod faults;
 pub(crate) mod faulty;
 mod limits;
+mod orphaned;
 pub(crate) mod table;
 
 use std::sync::Arc;

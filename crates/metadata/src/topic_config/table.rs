@@ -28,8 +28,8 @@ pub static KEYS: [ConfigKey; 34] = [
         List(&["delete", "compact"]),
         "delete",
         "log.cleanup.policy",
-        REPORTED,
-        "What happens to old records: delete them after retention.ms or retention.bytes, or keep the last one of each key (compact), or both.",
+        EFFECTIVE,
+        "What happens to old records: delete them after retention.ms or retention.bytes, or keep the last one of each key (compact), or both. Compaction is not carried out yet: 'compact' alone deletes nothing.",
     ),
     key(
         "compression.gzip.level",
@@ -229,7 +229,7 @@ pub static KEYS: [ConfigKey; 34] = [
         Long(-1, i64::MAX),
         "-1",
         "log.retention.bytes",
-        REPORTED,
+        EFFECTIVE,
         "The bytes a partition keeps before old records are deleted; -1 is no bound.",
     ),
     key(
@@ -237,7 +237,7 @@ pub static KEYS: [ConfigKey; 34] = [
         Long(-1, i64::MAX),
         "604800000",
         "log.retention.ms",
-        REPORTED,
+        EFFECTIVE,
         "How long records are kept before they are deleted, in milliseconds; -1 is for ever.",
     ),
     key(

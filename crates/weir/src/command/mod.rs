@@ -11,4 +11,5 @@ pub(crate) mod group;
 pub(crate) mod health;
 pub(crate) mod produce;
 pub(crate) mod proxy;
+pub(crate) mod store;
 pub(crate) mod topic;

@@ -188,6 +188,9 @@ struct Described {
     internal: bool,
     partitions: Vec<DescribedPartition>,
     configs: Vec<DescribedConfig>,
+    /// What a person should know of these settings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -211,6 +214,10 @@ struct DescribedConfig {
 impl Described {
     fn table(&self) -> String {
         let mut out = format!("Topic {} (id {})\n\n", self.name, self.id);
+        for note in &self.notes {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "Note: {note}\n");
+        }
         let joined = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let partitions = self.partitions.iter().map(|one| {
             let mut row: Vec<String> =
@@ -239,6 +246,9 @@ async fn describe(admin: &Admin, topic: &str) -> Result<Described, Failure> {
     let starts = offsets(admin, &partitions, OffsetSpec::Start).await?;
     let ends = offsets(admin, &partitions, OffsetSpec::End).await?;
     let configs = admin.configs(&Resource::Topic(topic.to_owned())).await?;
+    let policy =
+        configs.iter().find(|config| config.name == "cleanup.policy").and_then(|config| config.value.as_deref());
+    let notes = note(policy.unwrap_or_default()).into_iter().collect();
     let at = |known: &HashMap<TopicPartition, Offset>, partition| known.get(partition).map_or(-1, |offset| offset.0);
     Ok(Described {
         name: described.name.to_string(),
@@ -266,7 +276,18 @@ async fn describe(admin: &Admin, topic: &str) -> Result<Described, Failure> {
                 key: config.name,
             })
             .collect(),
+        notes,
     })
+}
+
+/// What a person should know of a cleanup policy.
+fn note(policy: &str) -> Option<&'static str> {
+    let has = |word: &str| policy.split(',').any(|one| one.trim() == word);
+    match (has("compact"), has("delete")) {
+        (true, false) => Some("compaction is not carried out yet: nothing is deleted from this topic"),
+        (true, true) => Some("compaction is not carried out yet: records go by retention.ms and retention.bytes only"),
+        _ => None,
+    }
 }
 
 fn source(source: ConfigSource) -> &'static str {
@@ -347,4 +368,16 @@ pub(super) async fn offsets(
 ) -> Result<HashMap<TopicPartition, Offset>, Failure> {
     let wanted: Vec<_> = partitions.iter().map(|partition| (partition.clone(), place)).collect();
     Ok(admin.offsets(&wanted).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::note;
+
+    #[test]
+    fn a_policy_that_is_not_carried_out_is_said_to_be_so() {
+        assert!(note("compact").is_some_and(|note| note.contains("nothing is deleted")));
+        assert!(note("compact, delete").is_some_and(|note| note.contains("retention.ms")));
+        assert_eq!((note("delete"), note("")), (None, None));
+    }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Config {
     /// Consumer groups.
     #[serde(default)]
     pub(crate) groups: Groups,
-    /// The log that the process writes to standard error.
+    /// The log that the process writes to standard error, and how the logs of topics are kept.
     #[serde(default)]
     pub(crate) log: Log,
     /// What the broker tells about itself at `/metrics`.
@@ -108,7 +108,7 @@ impl Default for Cluster {
     }
 }
 
-/// The log that the process writes to standard error.
+/// The log that the process writes to standard error, and how the logs of topics are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
@@ -117,11 +117,16 @@ pub(crate) struct Log {
     pub(crate) level: String,
     /// How a line looks: `text` for people, `json` for collectors. Default: `text`.
     pub(crate) format: LogFormat,
+    /// Of the topics' logs: how often, in milliseconds, partitions are looked at for records that are older than their
+    /// `retention.ms` or more than their `retention.bytes`. Default: 300000 (5 minutes). Partitions of which nothing can
+    /// have to go cost nothing.
+    #[schemars(range(min = 10, max = 86_400_000))]
+    pub(crate) retention_check_interval_ms: u64,
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { level: "info".to_owned(), format: LogFormat::Text }
+        Log { level: "info".to_owned(), format: LogFormat::Text, retention_check_interval_ms: 300_000 }
     }
 }
 

@@ -94,6 +94,20 @@ pub(crate) struct Store {
     #[serde(default = "retry_timeout_ms")]
     #[schemars(range(min = 10, max = 240_000))]
     pub(crate) retry_timeout_ms: u64,
+    /// How long, in milliseconds, an object stays in the store after nothing refers to it any more: readers that located
+    /// it just before read it to their end. Default: 900000 (15 minutes).
+    #[serde(default = "delete_grace_ms")]
+    #[schemars(range(max = 31_536_000_000_u64))]
+    pub(crate) delete_grace_ms: u64,
+    /// How often, in milliseconds, the store is searched for objects that never became part of the log, because an
+    /// upload was cut off. Default: 86400000 (a day). 0 is never; `weir store sweep` does it too.
+    #[serde(default = "day_ms")]
+    #[schemars(range(max = 31_536_000_000_u64))]
+    pub(crate) sweep_interval_ms: u64,
+    /// How old, in milliseconds, such an object must be to be deleted. Default: 86400000 (a day).
+    #[serde(default = "day_ms")]
+    #[schemars(range(max = 31_536_000_000_u64))]
+    pub(crate) orphan_age_ms: u64,
 }
 
 /// Encryption at rest, as S3 has it.
@@ -134,6 +148,14 @@ fn retries_max() -> u64 {
 
 fn retry_timeout_ms() -> u64 {
     60_000
+}
+
+fn delete_grace_ms() -> u64 {
+    15 * 60_000
+}
+
+fn day_ms() -> u64 {
+    86_400_000
 }
 
 impl Store {

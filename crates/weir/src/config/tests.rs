@@ -48,7 +48,10 @@ fn unknown_keys_name_their_line_and_the_nearest_key() {
     let error = refused(&format!("{MINIMAL}stagging: {{}}\n"));
     assert_eq!(error, "weir.yaml:8: unknown key `stagging`; did you mean `staging`?");
     let error = refused(&format!("{MINIMAL}log:\n  zzz: 1\n"));
-    assert_eq!(error, "weir.yaml:9: unknown key `log.zzz`; the keys in `log` are: format, level");
+    assert_eq!(
+        error,
+        "weir.yaml:9: unknown key `log.zzz`; the keys in `log` are: format, level, retention_check_interval_ms"
+    );
     let list = "listeners:\n  - name: a\n    protocol: kafka\n    adress: 127.0.0.1:1\n";
     let error = refused(&format!("{MINIMAL}{list}"));
     assert_eq!(error, "weir.yaml:11: unknown key `listeners.0.adress`; did you mean `listeners.0.address`?");

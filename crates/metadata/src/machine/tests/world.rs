@@ -23,6 +23,7 @@ pub(super) enum Step {
     Grow { pick: usize, more: u32 },
     DeleteTopic { pick: usize },
     SetLogStart { pick: usize, percent: u8 },
+    Sweep { pick: usize, most: usize },
     Roll { broker: i32 },
 }
 
@@ -37,6 +38,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (any::<usize>(), 1..3u32).prop_map(|(pick, more)| Step::Grow { pick, more }),
         1 => any::<usize>().prop_map(|pick| Step::DeleteTopic { pick }),
         3 => (any::<usize>(), 0..=100u8).prop_map(|(pick, percent)| Step::SetLogStart { pick, percent }),
+        3 => (any::<usize>(), 1..4usize).prop_map(|(pick, most)| Step::Sweep { pick, most }),
         2 => (1..3i32).prop_map(|broker| Step::Roll { broker }),
     ]
 }
@@ -142,6 +144,9 @@ impl World {
                     assert!(*base <= at || starts.contains(base), "{of}: offsets {at} to {base} are missing");
                     at = *end;
                 }
+                let all = self.extents.get(&of).into_iter().flatten();
+                let bytes: u64 = all.map(|(base, end)| extent(of, *base, *end, 1).len).sum();
+                assert_eq!(state.bytes, bytes, "{of}: the bytes are those of its extents");
                 let complete = at >= state.frontier.0 || starts.contains(&state.frontier.0);
                 assert!(complete, "{of}: offsets {at} to {} are missing", state.frontier);
             }
@@ -195,6 +200,12 @@ impl World {
                 self.image.apply(&[Change::EndDeleted(of.topic)]);
                 self.table.write(&[Change::EndDeleted(of.topic)]);
             }
+            Step::Sweep { pick, most } => {
+                let trims: Vec<TopicPartition> = self.image.trims.iter().copied().collect();
+                if let Some(of) = trims.get(pick % trims.len().max(1)) {
+                    self.sweep(*of, *most);
+                }
+            }
             Step::SetLogStart { pick, percent } => {
                 let Some(topic_partition) = picked(*pick) else { return };
                 let (from, to) =
@@ -203,6 +214,28 @@ impl World {
                 self.must(&Command::SetLogStart { topic_partition, offset });
             }
         }
+    }
+
+    /// Removes some of the extents below the log start, as the background sweep does.
+    fn sweep(&mut self, of: TopicPartition, most: usize) {
+        let log_start = self.image.partition(of).unwrap().log_start.0;
+        let extents = self.extents.entry(of).or_default();
+        let below: Vec<(i64, i64)> =
+            extents.iter().map(|(base, end)| (*base, *end)).filter(|(_, end)| *end <= log_start).collect();
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        for (base, end) in below.iter().take(most) {
+            extents.remove(base);
+            bytes += extent(of, *base, *end, 1).len;
+            changes.push(Change::DeleteExtent { topic_partition: of, end_offset: Offset(*end) });
+        }
+        changes.extend(swept(&self.image, of, bytes));
+        if below.len() <= most {
+            changes.push(Change::EndTrim(of));
+        }
+        self.image.apply(&changes);
+        self.table.write(&changes);
+        self.check_extents();
     }
 
     fn next_of(&self, of: TopicPartition) -> i64 {

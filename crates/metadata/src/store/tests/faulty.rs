@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -41,6 +42,7 @@ pub(crate) struct TestStore {
     plan: std::sync::Mutex<Plan>,
     attributes: bool,
     open: watch::Sender<bool>,
+    deletes: AtomicBool,
 }
 
 impl TestStore {
@@ -60,6 +62,7 @@ impl TestStore {
             plan: std::sync::Mutex::new(Box::new(|_| Fault::None)),
             attributes,
             open: watch::channel(true).0,
+            deletes: AtomicBool::new(true),
         })
     }
 
@@ -82,6 +85,11 @@ impl TestStore {
     /// Lets PUTs wait, or go on.
     pub(crate) fn let_puts_pass(&self, pass: bool) {
         self.open.send_replace(pass);
+    }
+
+    /// Carries deletes out, or fails them.
+    pub(crate) fn let_deletes_pass(&self, pass: bool) {
+        self.deletes.store(pass, Ordering::SeqCst);
     }
 
     /// The requests since this was asked last.
@@ -149,6 +157,10 @@ impl ObjectStore for TestStore {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.count("DELETE");
+        if !self.deletes.load(Ordering::SeqCst) {
+            let error = Error::Generic { store: "test", source: "503 slow down".into() };
+            return futures::stream::once(async { Err(error) }).boxed();
+        }
         self.inner.delete_stream(locations)
     }
 

@@ -25,6 +25,12 @@ impl Table {
         changes.iter().for_each(|change| rows::add(self, change));
     }
 
+    /// The one row that there is.
+    pub(crate) fn only(self) -> (Vec<u8>, Vec<u8>) {
+        assert_eq!(self.0.len(), 1);
+        self.0.into_iter().next().unwrap()
+    }
+
     /// The image that the rows make.
     pub(crate) fn rebuild(&self, mut image: Image) -> Image {
         for kind in rows::IMAGE_KINDS {
