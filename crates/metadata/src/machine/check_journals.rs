@@ -231,6 +231,10 @@ impl Commit<'_> {
                 invalid(format!("object {} was committed up to {} before", self.object.id, known.uploaded))
             };
         }
+        if known.state == JournalState::Drained {
+            // Also of one that was given up: what it had left is behind the frontiers already.
+            return Err(Refusal::JournalEnded { journal: self.journal, end: known.end().unwrap_or(known.uploaded) });
+        }
         if self.from != known.uploaded {
             return Err(Refusal::WrongFrontier { journal: self.journal, uploaded: known.uploaded });
         }

@@ -398,6 +398,8 @@ fn what_a_sealed_journal_had_can_be_given_up() {
         (JournalState::Drained, Some(Position(20)), Position(10))
     );
     assert_eq!(state(&image, tp(1, 0)).frontier, Offset(8));
+    let late = refused(&image, &commit(1, 10, 20, 3, Vec::new()));
+    assert!(matches!(late, Refusal::JournalEnded { .. }), "an upload that was still under way: {late:?}");
     done(&mut image, &commit(2, 0, 5, 2, vec![extent(tp(1, 0), 8, 9, 2)]));
 }
 
