@@ -220,10 +220,15 @@ impl Connection {
             }
         };
         let received_at = Instant::now();
+        let weight = service.weight(&payload);
+        let besides = weight.saturating_sub(payload.len());
+        if besides > self.front.requests.bytes_max() {
+            let reason = format!("a request of {} bytes would take {weight} bytes of memory", payload.len());
+            return Err(FrameError::Length(reason));
+        }
         let bytes = match held {
-            None => self.front.requests.whole(service.weight(&payload)).await,
+            None => self.front.requests.whole(weight).await,
             Some(mut held) => {
-                let besides = service.weight(&payload).saturating_sub(payload.len());
                 let until = Instant::now() + self.context.limits().short_patience;
                 let more = self.front.requests.more(Some(&held), besides, until).await.ok_or(FrameError::NoRoom)?;
                 held.merge(more);
