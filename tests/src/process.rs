@@ -113,6 +113,15 @@ impl Drop for Process {
     }
 }
 
+/// Gives this thread, and those that it starts, the lowest priority.
+///
+/// # Errors
+/// The system refuses.
+pub fn nicest() -> Result<()> {
+    // On Linux a priority is a thread's, whatever the call is named.
+    rustix::process::setpriority_process(None, 19).context("setpriority")
+}
+
 /// Runs a program to its end and gives its output.
 ///
 /// # Errors
