@@ -39,6 +39,8 @@ use crate::{
 const COALESCED_BYTES: usize = 1 << 20;
 /// Segments given to the system in one write.
 const SEGMENTS_PER_WRITE: usize = 64;
+/// Bytes given to the system in one write: copying more takes a thread longer than others should wait for it.
+const BYTES_PER_WRITE: usize = 128 << 10;
 /// How often a write that does not go on is looked at.
 const SHORT_LOOK: Duration = Duration::from_secs(1);
 
@@ -342,9 +344,15 @@ impl Outbox {
         let too_slow = || Instant::now() >= due && front.answers.is_short();
         while !self.segments.is_empty() {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
-            let count = self.segments.len().min(SEGMENTS_PER_WRITE);
+            let (mut count, mut room) = (0, BYTES_PER_WRITE);
             for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                *slice = IoSlice::new(segment);
+                let len = segment.len().min(room);
+                *slice = IoSlice::new(&segment[..len]);
+                count += 1;
+                room -= len;
+                if room == 0 {
+                    break;
+                }
             }
             let since = Instant::now();
             let written = loop {
@@ -360,8 +368,12 @@ impl Outbox {
                 return Err(End::Io(io::ErrorKind::WriteZero.into()));
             }
             self.consume(written);
-            if !self.segments.is_empty() && too_slow() {
-                return Err(End::SlowReader);
+            if !self.segments.is_empty() {
+                if too_slow() {
+                    return Err(End::SlowReader);
+                }
+                // One who is given much gives way to those who are given little.
+                tokio::task::yield_now().await;
             }
         }
         within(limits.write_timeout, writer.flush()).await?;
