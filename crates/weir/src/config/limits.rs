@@ -108,8 +108,8 @@ pub(crate) struct Limits {
     /// How many streams one QUIC connection may have open. Default: 100. A client above it waits for one to close.
     #[schemars(range(min = 1, max = 65_536))]
     pub(crate) streams_per_connection_max: u32,
-    /// How many bytes clients may send on QUIC connections before they are read, of all connections together. Default: a
-    /// sixty-fourth of the memory, 16 MiB to 512 MiB. A connection begins with 65536 (64 KiB) of them, and more are given
+    /// How many bytes clients may send on QUIC connections before they are read, of all connections together. Default:
+    /// a sixty-fourth of the memory, 16 MiB to 512 MiB. A connection begins with 65536 (64 KiB) of them, and more are given
     /// to busy ones, up to 8 MiB, while half is free; one for which there is no room is refused.
     #[schemars(range(min = 1_048_576))]
     pub(crate) quic_windows_bytes: u64,
