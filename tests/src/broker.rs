@@ -26,7 +26,7 @@ const SHOWN_LINES: usize = 60;
 /// How the broker is to be.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The object store; a folder of its own without one.
+    /// The object store; without one `WEIR_TEST_STORE`, and without that a folder of its own.
     pub store: Option<String>,
     /// `KEY=VALUE` of the configuration.
     pub sets: Vec<String>,
@@ -93,8 +93,8 @@ impl Weir {
         };
         command.arg("dev").arg("--data-dir").arg(self.data_dir()).args(["--output", "json"]);
         command.args(["--listen", &self.bootstrap(), "--http", &self.http()]);
-        if let Some(store) = &self.options.store {
-            command.args(["--store", store]);
+        if let Some(store) = self.options.store.clone().or_else(|| std::env::var("WEIR_TEST_STORE").ok()) {
+            command.args(["--store", &store]);
         }
         if self.options.mutual_tls {
             let authority = self.ca();

@@ -5,6 +5,7 @@
 //! tests need is installed by `cargo xtask setup`, and `cargo xtask test` runs all of it.
 
 pub mod attack;
+pub mod azure;
 pub mod broker;
 pub mod clients;
 pub mod clock;

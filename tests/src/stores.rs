@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tempfile::TempDir;
 
 use crate::clock::Deadline;
 use crate::dice::Dice;
 use crate::http::http_get;
 use crate::places;
-use crate::process::Process;
+use crate::process::{Process, nicest};
 
 /// The keys of every store in the tests, and its bucket.
 const USER: &str = "weir";
@@ -113,6 +113,16 @@ impl S3 {
         let port = places::ports()?;
         let process = launch(kind, port, folder.path())?;
         Ok(Self { url: format!("http://127.0.0.1:{port}"), own: Some(Own { kind, port, process, folder }) })
+    }
+
+    /// As [`S3::start_own`], at the lowest priority: it takes what processors nobody else wants.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_nicest(kind: Kind) -> Result<Self> {
+        // A process has the priority of the thread that started it.
+        let starting = std::thread::spawn(move || nicest().and_then(|()| Self::start_own(kind)));
+        starting.join().map_err(|_| anyhow!("starting the store panicked"))?
     }
 
     /// Ends the server, as a machine that loses its power.

@@ -364,6 +364,67 @@ fn search(address: &str, topic: &str) -> Result<()> {
     Ok(())
 }
 
+/// A produce request for so many partitions, of which each brings almost nothing.
+fn tiny_partitions(count: i32) -> Result<Vec<u8>> {
+    let data = |index| produce::PartitionProduceData {
+        index,
+        records: Some(Bytes::from_static(&[0; 8]).into()),
+        ..Default::default()
+    };
+    let partition_data = (0..count).map(data).collect();
+    let topic = produce::TopicProduceData { name: "tiny".into(), partition_data, ..Default::default() };
+    let body = produce::Request { acks: -1, timeout_ms: 1000, topic_data: vec![topic], ..Default::default() };
+    let header = wire::RequestHeader {
+        api_key: ApiKey::Produce.code(),
+        api_version: 9,
+        correlation_id: 1,
+        client_id: Some("attacker".into()),
+    };
+    Ok(wire::encode_request(&header, &body)?.into_bytes().to_vec())
+}
+
+#[test]
+fn requests_of_very_many_tiny_partitions_keep_to_their_budget() -> Result<()> {
+    let _alone = alone();
+    let budget = 32 * MIB;
+    let sets = [format!("limits.requests_memory_bytes={budget}"), format!("limits.request_bytes_max={}", 16 * MIB)];
+    let weir = broker(&[&sets[0], &sets[1]])?;
+    Connection::open(&weir.bootstrap())?.create_topic("tiny", 1)?;
+    // So many that they could never fit, though their bytes do.
+    let absurd = tiny_partitions(200_000)?;
+    // And as many as fit, again and again.
+    let large = tiny_partitions(20_000)?;
+    println!("{} and {} bytes", absurd.len(), large.len());
+    let to = plain(&weir)?;
+    under(&weir, "tiny partitions", budget, || {
+        std::thread::scope(|scope| {
+            let mut attackers = Vec::new();
+            for number in 0..8 {
+                let (absurd, large) = (&absurd, &large);
+                attackers.push(scope.spawn(move || -> Result<()> {
+                    for _ in 0..3 {
+                        let mut stream = connect_from(ATTACKER, to)?;
+                        if number < 4 {
+                            let _ = stream.write_all(absurd);
+                            ensure!(until_closed(&mut stream)?.is_empty(), "200,000 partitions were answered");
+                            continue;
+                        }
+                        stream.write_all(large)?;
+                        let mut length = [0; 4];
+                        stream.read_exact(&mut length)?;
+                        let mut answer = vec![0; u32::from_be_bytes(length).try_into()?];
+                        stream.read_exact(&mut answer)?;
+                        ensure!(answer.len() > 20_000 * 20, "{} bytes are no answer for each", answer.len());
+                    }
+                    Ok(())
+                }));
+            }
+            attackers.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("panicked"))?)
+        })
+    })?;
+    weir.finish()
+}
+
 const PARTITIONS: i32 = 1000;
 const PARTITION_BYTES: usize = 64 << 10;
 

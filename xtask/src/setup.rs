@@ -100,6 +100,13 @@ const TOOLS: &[Tool] = &[
         install: install::versitygw,
     },
     Tool {
+        name: "azurite",
+        what: "the Azurite emulator of Azure Blob Storage",
+        needs: &[NPM],
+        recipe: install::azurite_recipe,
+        install: install::azurite,
+    },
+    Tool {
         name: "s3s-fs",
         what: "the s3s-fs server, compiled: a store that is to be refused",
         needs: &[],

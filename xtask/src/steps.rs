@@ -46,9 +46,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "clients",
         what: "real clients and servers against a running broker",
-        tools: &["python", "node", "go", "java", "kcat", "minio", "versitygw", "s3s-fs"],
+        tools: &["python", "node", "go", "java", "kcat", "minio", "versitygw", "s3s-fs", "azurite"],
         run: clients,
     },
+    Step { name: "memory", what: "the fast end-to-end tests over a store in memory", tools: &[], run: memory },
     Step { name: "crash", what: "a loaded broker is killed again and again", tools: &[], run: crash_step },
     Step { name: "fuzz", what: "each fuzz target for 20 s, from its corpus", tools: &["cargo-fuzz"], run: fuzz },
 ];
@@ -63,6 +64,8 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
     ("clients_kcat", &["kcat", "python"]),
     ("proxy_quic", &["python"]),
     ("object_store", &["minio", "versitygw"]),
+    ("azure", &["azurite"]),
+    ("cold_reads", &["versitygw"]),
     ("lost_answers", &["minio"]),
     ("store_weather", &["minio"]),
     ("doctor", &["minio", "versitygw", "s3s-fs"]),
@@ -70,6 +73,9 @@ const TOOLS_OF_TESTS: &[(&str, &[&str])] = &[
     ("retention", &["minio"]),
     ("stores", &["minio", "versitygw", "s3s-fs"]),
 ];
+
+/// Tests of protocol and connections, in seconds: they need nothing that is installed, and start no broker twice.
+const FAST_TESTS: &[&str] = &["every_version", "fetch_sessions"];
 
 /// A step ends within this, or is killed.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
@@ -235,6 +241,16 @@ fn clients(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result
         command.args(["--test", name]);
     }
     command.args(["--", "--test-threads=2"]);
+    run_tests(log, &mut command, DEADLINE)
+}
+
+fn memory(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Count> {
+    build_broker(context, log)?;
+    let mut command = test_command(context, outcome, None);
+    command.args(["--package", "weir-tests"]).env("WEIR_TEST_STORE", "memory://");
+    for name in FAST_TESTS {
+        command.args(["--test", name]);
+    }
     run_tests(log, &mut command, DEADLINE)
 }
 

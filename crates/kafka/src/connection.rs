@@ -39,6 +39,8 @@ use crate::{
 const COALESCED_BYTES: usize = 1 << 20;
 /// Segments given to the system in one write.
 const SEGMENTS_PER_WRITE: usize = 64;
+/// Bytes given to the system in one write: copying more takes a thread longer than others should wait for it.
+const BYTES_PER_WRITE: usize = 128 << 10;
 /// How often a write that does not go on is looked at.
 const SHORT_LOOK: Duration = Duration::from_secs(1);
 
@@ -220,10 +222,15 @@ impl Connection {
             }
         };
         let received_at = Instant::now();
+        let weight = service.weight(&payload);
+        let besides = weight.saturating_sub(payload.len());
+        if besides > self.front.requests.bytes_max() {
+            let reason = format!("a request of {} bytes would take {weight} bytes of memory", payload.len());
+            return Err(FrameError::Length(reason));
+        }
         let bytes = match held {
-            None => self.front.requests.whole(service.weight(&payload)).await,
+            None => self.front.requests.whole(weight).await,
             Some(mut held) => {
-                let besides = service.weight(&payload).saturating_sub(payload.len());
                 let until = Instant::now() + self.context.limits().short_patience;
                 let more = self.front.requests.more(Some(&held), besides, until).await.ok_or(FrameError::NoRoom)?;
                 held.merge(more);
@@ -337,9 +344,15 @@ impl Outbox {
         let too_slow = || Instant::now() >= due && front.answers.is_short();
         while !self.segments.is_empty() {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
-            let count = self.segments.len().min(SEGMENTS_PER_WRITE);
+            let (mut count, mut room) = (0, BYTES_PER_WRITE);
             for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                *slice = IoSlice::new(segment);
+                let len = segment.len().min(room);
+                *slice = IoSlice::new(&segment[..len]);
+                count += 1;
+                room -= len;
+                if room == 0 {
+                    break;
+                }
             }
             let since = Instant::now();
             let written = loop {
@@ -355,8 +368,12 @@ impl Outbox {
                 return Err(End::Io(io::ErrorKind::WriteZero.into()));
             }
             self.consume(written);
-            if !self.segments.is_empty() && too_slow() {
-                return Err(End::SlowReader);
+            if !self.segments.is_empty() {
+                if too_slow() {
+                    return Err(End::SlowReader);
+                }
+                // One who is given much gives way to those who are given little.
+                tokio::task::yield_now().await;
             }
         }
         within(limits.write_timeout, writer.flush()).await?;

@@ -314,6 +314,18 @@ async fn the_budget_of_request_bytes_is_shared_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_would_take_more_than_the_budget_closes_its_connection() {
+    let limits = Limits { request_bytes_in_flight_max: 64 << 10, ..Limits::default() };
+    let mut served = Served::new(limits, 4096);
+    send(&mut served.client, "much", 64 << 10).await;
+    send(&mut served.client, "echo", 1).await;
+    assert_eq!(receive_numbers(&mut served.client, 2).await, [64 << 10, 1]);
+    send(&mut served.client, "much", (64 << 10) + 1).await;
+    closed(&mut served.client).await;
+    assert!(matches!(served.end.await.expect("the task lives"), Some(End::Protocol(_))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_ends_the_connection_only() {
     let mut served = Served::new(Limits::default(), 4096);
     send(&mut served.client, "boom", 1).await;

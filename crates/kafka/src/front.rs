@@ -16,6 +16,7 @@ use crate::{
     limits::{Admission, Handshakes, LogLimit, Refusal},
     metrics::ListenerMetrics,
     requests::Requests,
+    windows::Windows,
 };
 
 /// What all listeners of a broker share.
@@ -29,6 +30,7 @@ pub struct Front {
     pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) requests: Requests,
     pub(crate) answers: Arc<Answers>,
+    pub(crate) windows: Arc<Windows>,
     connections: AtomicU64,
 }
 
@@ -41,6 +43,7 @@ impl Front {
             handshakes: Handshakes::new(&limits),
             requests: Requests::new(limits.request_bytes_in_flight_max),
             answers: Answers::new(limits.answer_bytes_max, metrics.answer_bytes.clone()),
+            windows: Windows::new(limits.quic_windows_bytes_max as u64, limits.quic_connection_window_bytes),
             limits: Arc::new(limits),
             metrics,
             refusals: LogLimit::default(),
@@ -62,6 +65,10 @@ impl Front {
             Refusal::Full => tracing::warn!(
                 listener, %peer, connections_max = self.limits.connections_max, left_out,
                 "connection refused: all connections are taken; raise limits.connections_max or add a broker"
+            ),
+            Refusal::NoWindow => tracing::warn!(
+                listener, %peer, quic_windows_bytes = self.limits.quic_windows_bytes_max, left_out,
+                "connection refused: no memory for what it may send; raise limits.quic_windows_bytes or add a broker"
             ),
             Refusal::AddressFull => tracing::warn!(
                 listener, %peer, connections_per_address_max = self.limits.connections_per_address_max, left_out,

@@ -7,6 +7,7 @@
 //! Promises: answers leave in the order of their requests; everything is bounded ([`Limits`]); a panic ends one
 //! connection; a shutdown finishes what was begun. All errors of accepting, handshakes and framing end here, logged once.
 
+mod amplification;
 mod answers;
 pub mod api;
 mod connection;
@@ -19,6 +20,7 @@ mod metrics;
 mod quic;
 mod requests;
 mod service;
+mod windows;
 
 #[cfg(test)]
 mod connection_tests;

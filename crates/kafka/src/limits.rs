@@ -59,9 +59,11 @@ pub struct Limits {
     pub quic_streams_max: u32,
     /// Unread bytes that a client may send on one QUIC stream.
     pub quic_stream_window_bytes: u32,
-    /// Unread bytes that a client may send on all streams of a QUIC connection; also the unacknowledged bytes that we
-    /// keep for it.
+    /// Unread bytes that a client may send on all streams of a QUIC connection at most; also the unacknowledged bytes that
+    /// we keep for it.
     pub quic_connection_window_bytes: u32,
+    /// Unread bytes that clients may send on all QUIC connections together. A new connection beyond it is refused.
+    pub quic_windows_bytes_max: usize,
     /// How often a silent QUIC connection is kept alive, so that address translators do not forget it.
     pub quic_keep_alive: Duration,
     /// A QUIC connection whose client has been silent for so long is lost.
@@ -89,6 +91,7 @@ impl Default for Limits {
             quic_streams_max: 100,
             quic_stream_window_bytes: 2 << 20,
             quic_connection_window_bytes: 8 << 20,
+            quic_windows_bytes_max: 64 << 20,
             quic_keep_alive: Duration::from_secs(10),
             quic_idle_timeout: Duration::from_secs(30),
         }
@@ -104,6 +107,8 @@ pub(crate) enum Refusal {
     AddressFull,
     /// This address has all the handshakes that it may have at once.
     AddressBusy,
+    /// All memory for what QUIC clients may send is promised.
+    NoWindow,
 }
 
 impl Refusal {
@@ -113,6 +118,7 @@ impl Refusal {
             Self::Full => "connections_max",
             Self::AddressFull => "connections_per_address_max",
             Self::AddressBusy => "handshakes_per_address_max",
+            Self::NoWindow => "quic_windows_bytes",
         }
     }
 }

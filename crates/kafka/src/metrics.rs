@@ -128,6 +128,12 @@ impl ListenerMetrics {
         self.refused.get_or_create(&self.reason(reason)).inc();
     }
 
+    /// How many were refused for that reason.
+    #[cfg(test)]
+    pub(crate) fn refused_now(&self, reason: &'static str) -> u64 {
+        self.refused.get_or_create(&self.reason(reason)).get()
+    }
+
     pub(crate) fn closed(&self, reason: &'static str) {
         self.closed.get_or_create(&self.reason(reason)).inc();
     }

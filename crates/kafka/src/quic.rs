@@ -1,11 +1,11 @@
 //! The QUIC door: each bidirectional stream of a connection is one Kafka connection, served by the same code as TCP's.
 //!
 //! One endpoint on one socket serves a listener, so that the packets of a client whose address changed still find their
-//! connection. 0-RTT, datagrams and one-way streams are off; windows are bounded.
+//! connection. 0-RTT, datagrams and one-way streams are off; windows are bounded, each and all together.
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{EndpointConfig, Incoming, Runtime as _, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use socket2::{Protocol as SocketProtocol, Type};
 use tokio::{
@@ -15,9 +15,11 @@ use tokio::{
 
 use crate::{
     Limits, Peer, Service, Session,
-    limits::{Handshake, Place},
+    amplification::{Balances, Bounded, Unshown},
+    limits::{Handshake, Place, Refusal},
     listener::{Connections, socket_on},
     metrics::Counted,
+    windows::{self, Window},
 };
 
 /// Asked of the system, which may give less: enough for a burst while another task has the CPU.
@@ -26,8 +28,8 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const INCOMING_MAX: usize = 1024;
 /// What such an attempt may send ahead.
 const INCOMING_BYTES: u64 = 16 << 10;
-/// How often a connection is looked at for a new address and for idleness.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a connection is looked at: for a new address, for idleness, for a window that is too small.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the end of the last streams may take to reach the client.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
     config: ServerConfig,
     tls: Arc<tls::Server>,
+    /// Of the addresses that have not shown that they receive.
+    balances: Arc<Balances>,
 }
 
 impl Endpoint {
@@ -85,8 +89,11 @@ impl Endpoint {
             config.token_key(key);
         }
         let runtime = Arc::new(TokioRuntime);
-        let endpoint = quinn::Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket.into(), runtime)?;
-        Ok(Self { endpoint, config, tls })
+        let balances = Arc::new(Balances::default());
+        let socket = Arc::new(Bounded::new(runtime.wrap_udp_socket(socket.into())?, Arc::clone(&balances)));
+        let (endpoint_config, server) = (EndpointConfig::default(), Some(config.clone()));
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(endpoint_config, server, socket, runtime)?;
+        Ok(Self { endpoint, config, tls, balances })
     }
 
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
@@ -123,13 +130,22 @@ impl Endpoint {
             }
             let peer = incoming.remote_address();
             let admitted = connections.front.admission.connection(peer.ip());
-            let admitted =
-                admitted.and_then(|place| Ok((place, handshakes.begin_with(permit, peer.ip(), unvalidated)?)));
+            let unshown = unvalidated.as_ref().map(|_| self.balances.begin(peer));
+            let admitted = admitted.and_then(|place| {
+                let window = connections.front.windows.begin().ok_or(Refusal::NoWindow)?;
+                Ok((place, window, handshakes.begin_with(permit, peer.ip(), unvalidated)?))
+            });
             match admitted {
-                Ok((place, under_way)) => {
+                Ok((place, window, under_way)) => {
                     let mut config = self.config.clone();
                     config.crypto = self.tls.quic();
-                    tasks.spawn(connections.clone().serve_quic(incoming, Arc::new(config), under_way, place));
+                    tasks.spawn(connections.clone().serve_quic(
+                        incoming,
+                        Arc::new(config),
+                        Opening { under_way, unshown },
+                        place,
+                        window,
+                    ));
                 }
                 Err(refusal) => {
                     let door = &connections.door;
@@ -152,27 +168,53 @@ fn transport(limits: &Limits) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(limits.quic_stream_window_bytes.into())
-        .receive_window(limits.quic_connection_window_bytes.into())
+        .receive_window(windows::FIRST_BYTES.into())
         .send_window(limits.quic_connection_window_bytes.into())
         .keep_alive_interval(Some(limits.quic_keep_alive))
         .max_idle_timeout(limits.quic_idle_timeout.try_into().ok());
     transport
 }
 
+/// A handshake under way, and what goes to its address as long as that is not shown.
+struct Opening {
+    under_way: Handshake,
+    unshown: Option<Unshown>,
+}
+
 impl<S: Service> Connections<S> {
-    async fn serve_quic(self, incoming: Incoming, config: Arc<ServerConfig>, under_way: Handshake, mut place: Place) {
+    async fn serve_quic(
+        self,
+        incoming: Incoming,
+        config: Arc<ServerConfig>,
+        opening: Opening,
+        mut place: Place,
+        mut window: Window,
+    ) {
         let peer = incoming.remote_address();
+        let Opening { under_way, unshown } = opening;
         let handshake = async { incoming.accept_with(config)?.await };
         let handshake = tokio::select! {
             () = self.shutdown.cancelled() => return,
             handshake = timeout(self.front.limits.handshake_timeout, handshake) => handshake,
         };
         drop(under_way);
-        let connection = match handshake {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return self.handshake_failed(peer, &error.to_string()),
-            Err(_) => return self.handshake_failed(peer, "it took too long"),
+        let failed = match handshake {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("it took too long".to_owned()),
         };
+        let connection = match failed {
+            Ok(connection) => connection,
+            Err(why) => {
+                self.handshake_failed(peer, &why);
+                // What says so to the client counts too.
+                if unshown.is_some() {
+                    tokio::time::sleep(LINGER).await;
+                }
+                return;
+            }
+        };
+        drop(unshown);
         let session = match session_of(&connection) {
             Ok(session) => session,
             Err(error) => {
@@ -182,12 +224,18 @@ impl<S: Service> Connections<S> {
         };
         self.door.metrics.accepted.inc();
         let _open = Counted::new(&self.door.metrics.open);
-        self.serve_streams(&connection, &session, &mut place).await;
+        self.serve_streams(&connection, &session, &mut place, &mut window).await;
         connection.close(CLOSED, b"");
     }
 
     /// Serves each stream that the client opens, until the connection or the broker ends.
-    async fn serve_streams(&self, connection: &quinn::Connection, session: &Arc<Session>, place: &mut Place) {
+    async fn serve_streams(
+        &self,
+        connection: &quinn::Connection,
+        session: &Arc<Session>,
+        place: &mut Place,
+        window: &mut Window,
+    ) {
         let mut streams = JoinSet::new();
         let mut address = connection.remote_address();
         let mut last_used = Instant::now();
@@ -214,6 +262,9 @@ impl<S: Service> Connections<S> {
                     }
                 }
                 _ = look.tick() => {
+                    if let Some(larger) = window.look(connection.stats().udp_rx.bytes) {
+                        connection.set_receive_window(larger.into());
+                    }
                     let now_at = connection.remote_address();
                     if now_at != address {
                         if !self.moved(address, now_at, place) {

@@ -31,6 +31,11 @@ impl Requests {
         Self { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
+    /// All of it, in bytes.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.units as usize * UNIT
+    }
+
     /// Waits until a request of this size fits. First come, first served; a request that is larger than the whole
     /// budget takes all of it. Cancellation safe.
     pub(crate) async fn whole(&self, bytes: usize) -> OwnedSemaphorePermit {

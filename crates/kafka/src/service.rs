@@ -44,10 +44,9 @@ pub trait Service: Send + Sync + 'static {
     /// of a shutdown is over. A panic ends the connection, not the process.
     fn start(&self, context: &Arc<Context>, request: Frame) -> impl Future<Output = Step> + Send;
 
-    /// How many bytes of memory a request counts as while it is worked on, by what it holds. Its own at least.
-    fn weight(&self, payload: &Bytes) -> usize {
-        payload.len()
-    }
+    /// How many bytes of memory a request counts as while it is worked on, by what it holds. Its own at least. Without a
+    /// default: one service in front of another must ask that.
+    fn weight(&self, payload: &Bytes) -> usize;
 }
 
 /// How a request is answered.

@@ -68,12 +68,18 @@ impl Script {
 }
 
 impl Service for Script {
+    /// As many bytes as it has; `much` counts as its number of bytes more.
+    fn weight(&self, payload: &Bytes) -> usize {
+        let number = payload.strip_prefix(b"much").and_then(|rest| rest.first_chunk().copied());
+        payload.len() + number.map_or(0, |number| u32::from_be_bytes(number) as usize)
+    }
+
     async fn start(&self, context: &Arc<Context>, request: Frame) -> Step {
         self.started.send_modify(|started| *started += 1);
         let (command, rest) = request.payload.split_at(4);
         let number = u32::from_be_bytes(rest[..4].try_into().unwrap());
         match command {
-            b"echo" => Step::Reply(answer(&request.payload)),
+            b"echo" | b"much" => Step::Reply(answer(&request.payload)),
             b"wait" => {
                 let mut released = self.released.subscribe();
                 let counted = CountDrop(self.dropped.clone());

@@ -3,6 +3,8 @@
 //!
 //! The tiers are asked in that order, and a batch leaves one only after it arrived in the next: evicted from memory
 //! after it was indexed on disk, deleted from disk after its extent was committed. So no moment finds it nowhere.
+//!
+//! What is not in memory is read and checked in the reader's [`objects::Lane`]: it gives way to appends.
 
 use std::sync::Arc;
 
@@ -109,8 +111,8 @@ impl Log {
         let Some(mut located) = located else { return Ok(Vec::new()) };
         located.entries.retain(|entry| entry.next_offset <= up_to);
         let segment = located.segment.clone();
-        let read = tokio::task::spawn_blocking(move || located.segment.read(&located.entries));
-        let batches = match read.await.map_err(|_| FetchError::Stopping)? {
+        let read = self.inner.reader.lane().run(move || located.segment.read(&located.entries));
+        let batches = match read.await.ok_or(FetchError::Stopping)? {
             Ok(batches) => batches,
             // There is another copy: this one is not asked again.
             Err(error) if segment.is_uploaded() => {

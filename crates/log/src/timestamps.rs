@@ -148,8 +148,8 @@ impl Log {
         let committed =
             |located: &Located| located.entries.iter().all(|entry| entry.next_offset <= partition.high_watermark());
         let Some(located) = located.filter(committed) else { return Ok(None) };
-        let read = tokio::task::spawn_blocking(move || located.segment.read(&located.entries));
-        Ok(read.await.map_err(|_| FetchError::Stopping)??.pop())
+        let read = inner.reader.lane().run(move || located.segment.read(&located.entries));
+        Ok(read.await.ok_or(FetchError::Stopping)??.pop())
     }
 }
 

@@ -12,6 +12,8 @@ use crate::format::{Extent, FormatError, INDEX_INTERVAL_BYTES, Index, Place};
 
 /// Extents up to this size are read without their index, which would cost a GET and save less.
 const UNINDEXED_BYTES: u64 = 2 * INDEX_INTERVAL_BYTES;
+/// Checking more than this takes a thread longer than others should wait for it.
+const CHECKED_AT_ONCE_BYTES: u64 = 64 << 10;
 /// How many bytes a search by time looks at in one read.
 const SEARCH_BYTES: u64 = 1 << 20;
 /// A batch's base offset and the length of what follows.
@@ -72,21 +74,14 @@ impl<'a> ExtentReader<'a> {
             let place = index.find_offset(from).expect("the extent covers the offset");
             (place, index.stretch(place, bytes_max))
         };
-        let bytes = self.reader.read_on(self.object, range, end, ahead).await?;
-        let mut batches = Batches::new(bytes, place.offset, self.extent.end_offset);
-        let mut read = Vec::new();
-        let mut read_bytes = 0;
-        while let Some(batch) = batches.next().map_err(|source| self.damaged(source))? {
-            if batch.next_offset() <= from {
-                continue;
-            }
-            read_bytes += batch.len() as u64;
-            if read_bytes > bytes_max && !read.is_empty() {
-                break;
-            }
-            read.push(batch);
-        }
-        Ok(read)
+        let (len, bytes) = (range.end - range.start, self.reader.read_on(self.object, range, end, ahead).await?);
+        let batches = Batches::new(bytes, place.offset, self.extent.end_offset);
+        let checked = if len <= CHECKED_AT_ONCE_BYTES {
+            batches.from(from, bytes_max)
+        } else {
+            self.reader.lane().run(move || batches.from(from, bytes_max)).await.ok_or(ReadError::Closed)?
+        };
+        checked.map_err(|source| self.damaged(source))
     }
 
     /// The first batch that holds an offset at or above `from` and whose largest timestamp is at or after `at`.
@@ -133,6 +128,23 @@ struct Batches {
 impl Batches {
     fn new(slices: Vec<Bytes>, first_offset: Offset, end_offset: Offset) -> Self {
         Self { slices: slices.into(), next_offset: first_offset, end_offset }
+    }
+
+    /// All from the one that holds `from` on, as many as fit into `bytes_max`, but at least one.
+    fn from(mut self, from: Offset, bytes_max: u64) -> Result<Vec<Batch>, FormatError> {
+        let mut read = Vec::new();
+        let mut read_bytes = 0;
+        while let Some(batch) = self.next()? {
+            if batch.next_offset() <= from {
+                continue;
+            }
+            read_bytes += batch.len() as u64;
+            if read_bytes > bytes_max && !read.is_empty() {
+                break;
+            }
+            read.push(batch);
+        }
+        Ok(read)
     }
 
     fn next(&mut self) -> Result<Option<Batch>, FormatError> {

@@ -46,6 +46,7 @@ const FILE: &[&str] = &["fsync"];
 #[derive(Clone)]
 pub struct Store {
     store: Arc<dyn ObjectStore>,
+    reading: Arc<dyn ObjectStore>,
     name: Arc<str>,
 }
 
@@ -53,13 +54,19 @@ impl Store {
     /// A store made elsewhere (by a test, by the simulator). `name` is what it displays as.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, name: &str) -> Self {
-        Self { store, name: name.into() }
+        Self { reading: store.clone(), store, name: name.into() }
     }
 
     /// The store itself. Keys are relative to the URL's prefix.
     #[must_use]
     pub fn object_store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// The same store with connections of its own, for a reader in a [`crate::Lane`]: no upload waits for these.
+    #[must_use]
+    pub fn for_reading(&self) -> &Arc<dyn ObjectStore> {
+        &self.reading
     }
 }
 
@@ -160,22 +167,25 @@ pub fn open(url: &str, options: &[(String, String)]) -> Result<Store, OpenError>
         (host, "") => format!("{}://{host}", url.scheme()),
         (host, prefix) => format!("{}://{host}/{prefix}", url.scheme()),
     };
-    let store: Arc<dyn ObjectStore> = if url.scheme() == "memory" {
-        Arc::new(InMemory::new())
-    } else {
-        if host.is_empty() {
-            return Err(reason("it names no bucket"));
-        }
+    if url.scheme() != "memory" && host.is_empty() {
+        return Err(reason("it names no bucket"));
+    }
+    let build = || -> Result<Arc<dyn ObjectStore>, OpenError> {
         let built = match url.scheme() {
             "s3" => options.s3(host)?.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
             "gs" => options.gs(host)?.build().map(|store| Arc::new(store) as _),
-            _ => options.az(host)?.build().map(|store| Arc::new(store) as _),
+            "az" => options.az(host)?.build().map(|store| Arc::new(store) as _),
+            _ => Ok(Arc::new(InMemory::new()) as _),
         };
-        let built = built.map_err(|error| OpenError::Store { store: name.clone(), reason: error.to_string() })?;
-        Arc::new(Watched::new(built))
+        let store = built.map_err(|error| OpenError::Store { store: name.clone(), reason: error.to_string() })?;
+        let store = if url.scheme() == "memory" { store } else { Arc::new(Watched::new(store)) };
+        let prefix = prefix.clone();
+        Ok(if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) })
     };
-    let store = if prefix.as_ref().is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) };
-    Ok(Store::new(store, &name))
+    let store = Store::new(build()?, &name);
+    // Memory is not there twice.
+    let reading = if url.scheme() == "memory" { store.reading.clone() } else { build()? };
+    Ok(Store { reading, ..store })
 }
 
 fn directory(url: &Url, options: &Options) -> Result<Store, OpenError> {

@@ -103,7 +103,9 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     let api_metrics = ApiMetrics::default();
     api_metrics.register(&mut registry);
     let front = Front::new(front_limits(&config.limits), front_metrics);
-    let reader = Reader::new(store.object_store().clone(), cache_options(&config.cache));
+    let lane =
+        objects::Lane::start(lane_threads(&config.cache)).context("the threads for readers cannot be started")?;
+    let reader = Reader::in_lane(store.for_reading().clone(), cache_options(&config.cache), lane);
     reader.metrics().register(&mut registry);
     let log_metrics = log::Metrics::default();
     log_metrics.register(&mut registry);
@@ -211,6 +213,7 @@ fn front_limits(limits: &config::Limits) -> kafka::Limits {
         write_timeout: Duration::from_millis(limits.write_timeout_ms),
         idle_timeout: Duration::from_millis(limits.idle_timeout_ms),
         quic_streams_max: limits.streams_per_connection_max,
+        quic_windows_bytes_max: bytes(limits.quic_windows_bytes),
         ..kafka::Limits::default()
     }
 }
@@ -220,10 +223,19 @@ pub(crate) fn bytes(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// Half of the processors, unless a number is given.
+fn lane_threads(cache: &config::Cache) -> usize {
+    match cache.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
+        threads => threads as usize,
+    }
+}
+
 fn cache_options(cache: &config::Cache) -> objects::cache::Options {
     objects::cache::Options {
         chunk_bytes: u64::from(cache.chunk_bytes),
         capacity_bytes: cache.memory_bytes,
+        scan_bytes: cache.scan_bytes,
         fetches_max: cache.fetches_max as usize,
         prefetches_max: cache.prefetches_max as usize,
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use coordinator::Coordinator;
 use futures::future::join_all;
 use kafka::api::{Api, ApiMetrics, Handler, Parts, SessionLimits, Settings};
@@ -68,6 +69,10 @@ struct Opened {
 }
 
 impl Service for Serving {
+    fn weight(&self, payload: &Bytes) -> usize {
+        self.now.load().handler.weight(payload)
+    }
+
     async fn start(&self, context: &Arc<kafka::Context>, frame: Frame) -> Step {
         let now = self.now.load_full();
         now.handler.start(context, frame).await

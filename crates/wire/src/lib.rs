@@ -36,6 +36,7 @@ pub mod error_code;
 mod field;
 mod frame;
 mod header;
+mod measure;
 #[macro_use]
 mod message;
 mod messages;
@@ -50,6 +51,7 @@ pub use encode::EncodeError;
 pub use error_code::ErrorCode;
 pub use frame::{decode_response_header, encode_request, encode_response};
 pub use header::RequestHeader;
+pub use measure::produced_partitions;
 pub use message::{Call, Message};
 pub use messages::*;
 pub use reader::{DecodeError, memory_max};

@@ -90,6 +90,11 @@ impl Reader {
         Ok(array)
     }
 
+    /// Moves past bytes that are not looked at.
+    pub(crate) fn skip(&mut self, len: usize) -> Result<(), DecodeError> {
+        self.advance(len).map(drop)
+    }
+
     /// The next bytes, as a slice of the frame.
     pub(crate) fn slice(&mut self, len: usize) -> Result<Bytes, DecodeError> {
         let range = self.advance(len)?;

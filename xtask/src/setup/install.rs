@@ -75,10 +75,15 @@ pub(super) fn node_recipe(context: &Context) -> Result<String> {
 }
 
 pub(super) fn node(context: &Context, log: &mut Log) -> Result<()> {
-    let folder = context.cache.join("node");
+    npm_install(context, log, "node", &NODE_FILES)
+}
+
+/// What a lock file says, into a folder of the cache that is named as that of the file.
+fn npm_install(context: &Context, log: &mut Log, name: &str, files: &[&str]) -> Result<()> {
+    let folder = context.cache.join(name);
     empty_folder(&folder)?;
-    for file in NODE_FILES {
-        fs::copy(clients(context, "node").join(file), folder.join(file))?;
+    for file in files {
+        fs::copy(clients(context, name).join(file), folder.join(file))?;
     }
     let mut install = Command::new("npm");
     install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder);
@@ -260,6 +265,14 @@ fn go_install(context: &Context, log: &mut Log, name: &str, module: &str) -> Res
     install.env("GOMODCACHE", folder.0.join("mod")).env("GOCACHE", folder.0.join("build"));
     install.current_dir(&folder.0);
     log.run(&mut install, DEADLINE)
+}
+
+pub(super) fn azurite_recipe(context: &Context) -> Result<String> {
+    recipe_of(&clients(context, "azurite"), &NODE_FILES)
+}
+
+pub(super) fn azurite(context: &Context, log: &mut Log) -> Result<()> {
+    npm_install(context, log, "azurite", &NODE_FILES)
 }
 
 pub(super) fn s3s_fs_recipe(_: &Context) -> Result<String> {

@@ -82,6 +82,8 @@ pub struct Parts {
 
 /// How much more memory a request takes when it is decoded.
 const DECODED_FACTOR: usize = 8;
+/// What a partition (or a topic) of a Produce takes besides its records, decoded and until it is answered.
+const PRODUCED_PARTITION_BYTES: usize = 1 << 10;
 /// The largest request of an API other than Produce, in bytes: a fetch of half a million partitions.
 const PLAIN_BYTES_MAX: usize = 16 << 20;
 
@@ -197,10 +199,14 @@ pub struct Handler(pub Arc<Api>);
 
 impl Service for Handler {
     /// Records are not copied; everything else is decoded, which may take some times its size (see
-    /// [`wire::memory_max`]).
+    /// [`wire::memory_max`]). What is kept for each partition of a Produce counts, however little it brings.
     fn weight(&self, payload: &Bytes) -> usize {
         match payload.first_chunk() {
-            Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce as i16 => payload.len(),
+            Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce as i16 => {
+                // One that cannot be counted cannot be decoded either: it closes its connection.
+                let partitions = wire::produced_partitions(payload).unwrap_or(0);
+                payload.len().saturating_add(partitions.saturating_mul(PRODUCED_PARTITION_BYTES))
+            }
             _ => payload.len().saturating_mul(DECODED_FACTOR),
         }
     }

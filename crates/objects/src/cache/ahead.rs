@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 /// How many chunks are fetched ahead of a reader at most.
 pub const READ_AHEAD_CHUNKS_MAX: u64 = 8;
+/// A reader that went through so many chunks without a jump goes through much: what it reads is read once.
+const SCAN_AFTER_CHUNKS: u64 = 8;
 
 /// What one reader did last.
 ///
@@ -18,6 +20,8 @@ pub struct ReadAhead {
     object: Uuid,
     last: Range<u64>,
     window: u64,
+    /// Chunks that it came through without a jump.
+    passed: u64,
     /// Chunks below this number were asked for already.
     asked: u64,
 }
@@ -29,8 +33,20 @@ impl ReadAhead {
         Self::default()
     }
 
-    /// Notes a read of `range`, and says which chunks before `end` to fetch ahead of the next.
-    pub(super) fn note(&mut self, object: Uuid, range: Range<u64>, end: u64, chunk_bytes: u64) -> Range<u64> {
+    /// Whether the reader goes through much more than others want again.
+    pub(super) fn is_scan(&self) -> bool {
+        self.passed >= SCAN_AFTER_CHUNKS
+    }
+
+    /// Notes a read of `range`, and says which chunks before `end`, at most `window_max`, to fetch ahead of the next.
+    pub(super) fn note(
+        &mut self,
+        object: Uuid,
+        range: Range<u64>,
+        end: u64,
+        chunk_bytes: u64,
+        window_max: u64,
+    ) -> Range<u64> {
         if range.is_empty() {
             return 0..0;
         }
@@ -38,15 +54,18 @@ impl ReadAhead {
         let chunk = last_chunk(&range);
         if self.last.is_empty() || self.object != object {
             self.window = self.window.min(1);
+            self.passed += self.window;
             self.asked = 0;
         } else if !(self.last.start..=self.last.end).contains(&range.start) {
             self.window = 0;
+            self.passed = 0;
             self.asked = 0;
         } else if range.end > self.last.end {
+            self.passed += chunk - last_chunk(&self.last);
             if self.window == 0 {
                 self.window = 1;
             } else if chunk > last_chunk(&self.last) {
-                self.window = (self.window * 2).min(READ_AHEAD_CHUNKS_MAX);
+                self.window = (self.window * 2).min(window_max.min(READ_AHEAD_CHUNKS_MAX));
             }
         }
         self.object = object;
@@ -68,7 +87,7 @@ mod tests {
     const CHUNK: u64 = 100;
 
     fn note(ahead: &mut ReadAhead, range: Range<u64>) -> Range<u64> {
-        ahead.note(Uuid::from_u128(1), range, 10_000, CHUNK)
+        ahead.note(Uuid::from_u128(1), range, 10_000, CHUNK, READ_AHEAD_CHUNKS_MAX)
     }
 
     #[test]
@@ -110,10 +129,10 @@ mod tests {
     fn nothing_behind_the_end_is_asked_for() {
         let mut ahead = ReadAhead::new();
         let object = Uuid::from_u128(1);
-        ahead.note(object, 0..100, 250, CHUNK);
-        assert_eq!(ahead.note(object, 100..200, 250, CHUNK), 2..3);
-        assert_eq!(ahead.note(object, 200..250, 250, CHUNK), 0..0);
-        assert_eq!(ahead.note(object, 250..250, 250, CHUNK), 0..0);
+        ahead.note(object, 0..100, 250, CHUNK, READ_AHEAD_CHUNKS_MAX);
+        assert_eq!(ahead.note(object, 100..200, 250, CHUNK, READ_AHEAD_CHUNKS_MAX), 2..3);
+        assert_eq!(ahead.note(object, 200..250, 250, CHUNK, READ_AHEAD_CHUNKS_MAX), 0..0);
+        assert_eq!(ahead.note(object, 250..250, 250, CHUNK, READ_AHEAD_CHUNKS_MAX), 0..0);
     }
 
     #[test]
@@ -123,6 +142,6 @@ mod tests {
         note(&mut ahead, 100..200);
         note(&mut ahead, 200..300);
         let next = Uuid::from_u128(2);
-        assert_eq!(ahead.note(next, 0..50, 10_000, CHUNK), 1..2);
+        assert_eq!(ahead.note(next, 0..50, 10_000, CHUNK, READ_AHEAD_CHUNKS_MAX), 1..2);
     }
 }

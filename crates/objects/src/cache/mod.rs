@@ -2,7 +2,10 @@
 //!
 //! - One GET per chunk, whoever asks and however many ask at once. A fetch that began goes on when the asking client went
 //!   away, and its result stays for the next.
-//! - The missing chunks of one read are fetched in parallel, within a bound; at the bound, readers wait.
+//! - The missing chunks of one read are fetched in parallel, within a bound for the read and one for all; at the bound,
+//!   readers wait.
+//! - A reader that goes through much ([`ReadAhead`] tells it) reads what nobody wants again. Its chunks have a part of the
+//!   cache of their own, and it gets half of the GETs at most: it takes nothing from those who come back to what they read.
 //! - A reader that goes forward ([`ReadAhead`]) has the chunks before it fetched, 1 to 8 of them, as long as it stays
 //!   sequential. These fetches have a bound of their own, and are left out when it is reached: they never delay a reader.
 //!
@@ -18,7 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use object_store::path::Path;
@@ -29,6 +32,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::Lane;
 use crate::format::FormatError;
 
 pub use ahead::{READ_AHEAD_CHUNKS_MAX, ReadAhead};
@@ -38,14 +42,20 @@ pub use metrics::Metrics;
 const ENTRY_OVERHEAD_BYTES: u32 = 256;
 /// How many chunks readers may wait for at once; above it they wait for their turn to ask.
 const WAITING_MAX: usize = 1024;
+/// How many chunks of one read are fetched at once, so that one large read does not take all turns.
+const FETCHES_PER_READ: usize = 4;
+/// The least that each part of the cache holds, in chunks.
+const PART_CHUNKS_MIN: u64 = 4;
 
 /// How a [`Reader`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// The size of a chunk.
     pub chunk_bytes: u64,
-    /// How many bytes the cache may hold. At least four chunks, whatever is given.
+    /// How many bytes the cache may hold. At least eight chunks, whatever is given.
     pub capacity_bytes: u64,
+    /// How many of these are for readers that go through much. At least four chunks, and four are left to others.
+    pub scan_bytes: u64,
     /// How many GETs for waiting readers may run at once.
     pub fetches_max: usize,
     /// How many GETs ahead of readers may run at once; 0 reads nothing ahead.
@@ -54,7 +64,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { chunk_bytes: 1 << 20, capacity_bytes: 256 << 20, fetches_max: 32, prefetches_max: 16 }
+        Self {
+            chunk_bytes: 1 << 20,
+            capacity_bytes: 256 << 20,
+            scan_bytes: 128 << 20,
+            fetches_max: 32,
+            prefetches_max: 16,
+        }
     }
 }
 
@@ -137,11 +153,18 @@ impl std::fmt::Debug for Reader {
 struct Inner {
     store: Arc<dyn ObjectStore>,
     options: Options,
+    lane: Lane,
     cache: Cache<(Uuid, u64), Bytes>,
+    /// The part for readers that go through much.
+    scanned: Cache<(Uuid, u64), Bytes>,
     metrics: Metrics,
     waiting: Arc<Semaphore>,
     fetches: Semaphore,
+    /// Of these, what readers that go through much may have.
+    scans: Semaphore,
     prefetches: Arc<Semaphore>,
+    /// How far ahead a reader is fetched for at most, in chunks.
+    window_max: u64,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -150,42 +173,61 @@ struct Inner {
 struct Ask {
     /// Whether the GET has to wait for its turn among those of readers.
     in_turn: bool,
+    /// Whether the reader goes through much.
+    scan: bool,
     /// A reader's place among those that wait; or the right to one GET ahead of readers.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Reader {
-    /// A reader of `store` with an empty cache.
+    /// A reader of `store` with an empty cache, which works on the threads of those who ask.
     ///
     /// # Panics
     /// When an option is 0, or a chunk is larger than 1 GiB.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, options: Options) -> Self {
+        Self::in_lane(store, options, Lane::none())
+    }
+
+    /// A reader that fetches in a lane of its own. Connections of `store` may come to belong to that lane's threads: it is
+    /// shared with nobody who must not wait for them.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn in_lane(store: Arc<dyn ObjectStore>, options: Options, lane: Lane) -> Self {
         assert!((1..=1 << 30).contains(&options.chunk_bytes), "a chunk has 1 byte to 1 GiB");
         assert!(options.fetches_max > 0, "a reader needs to fetch");
         let stop = CancellationToken::new();
-        let entry_bytes = options.chunk_bytes + u64::from(ENTRY_OVERHEAD_BYTES);
-        let cache = Cache::builder()
-            // A chunk that was just fetched must get in, however often older ones were asked for: else it is fetched again
-            // for the next few records in it.
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, chunk: &Bytes| {
-                u32::try_from(chunk.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
-            })
-            .max_capacity(options.capacity_bytes.max(4 * entry_bytes))
-            .build();
+        let part_min = PART_CHUNKS_MIN * (options.chunk_bytes + u64::from(ENTRY_OVERHEAD_BYTES));
+        let capacity = options.capacity_bytes.max(2 * part_min);
+        let for_scans = options.scan_bytes.clamp(part_min, capacity - part_min);
+        // What is on its way counts for no part of the cache: all of it together is less than half of its size.
+        let at_once = usize::try_from((capacity / 4 / options.chunk_bytes).max(1)).unwrap_or(usize::MAX);
+        let fetches_max = options.fetches_max.min(at_once);
         let inner = Inner {
             store,
             options,
-            cache,
+            lane,
+            cache: part(capacity - for_scans),
+            scanned: part(for_scans),
             metrics: Metrics::default(),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
-            fetches: Semaphore::new(options.fetches_max),
-            prefetches: Arc::new(Semaphore::new(options.prefetches_max)),
+            fetches: Semaphore::new(fetches_max),
+            scans: Semaphore::new((fetches_max / 2).max(1)),
+            prefetches: Arc::new(Semaphore::new(options.prefetches_max.min((at_once / 2).max(1)))),
+            // What is fetched ahead must still be there when its reader comes.
+            window_max: (for_scans / 2 / options.chunk_bytes).min(at_once as u64 / 2).max(1),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
         Self { inner: Arc::new(inner), _stop: Arc::new(stop.drop_guard()) }
+    }
+
+    /// Where the reader works; also for others who do what is not urgent.
+    #[must_use]
+    pub fn lane(&self) -> &Lane {
+        &self.inner.lane
     }
 
     /// The counters.
@@ -200,6 +242,10 @@ impl Reader {
     /// # Errors
     /// When the range does not lie in the object, or the store does not give it.
     pub async fn read(&self, object: &Object, range: Range<u64>) -> Result<Vec<Bytes>, ReadError> {
+        self.read_range(object, range, false).await
+    }
+
+    async fn read_range(&self, object: &Object, range: Range<u64>, scan: bool) -> Result<Vec<Bytes>, ReadError> {
         if range.start > range.end || range.end > object.size {
             let Range { start, end } = range;
             return Err(ReadError::Bounds { key: object.key.clone(), start, end, size: object.size });
@@ -210,7 +256,8 @@ impl Reader {
         }
         let chunk_bytes = self.inner.options.chunk_bytes;
         let numbers = range.start / chunk_bytes..=(range.end - 1) / chunk_bytes;
-        let chunks = try_join_all(numbers.clone().map(|number| self.chunk(object, number))).await?;
+        let chunks = stream::iter(numbers.clone()).map(|number| self.chunk(object, number, scan));
+        let chunks: Vec<Bytes> = chunks.buffered(FETCHES_PER_READ).try_collect().await?;
         Ok(numbers
             .zip(chunks)
             .map(|(number, chunk)| {
@@ -235,9 +282,10 @@ impl Reader {
         end: u64,
         ahead: &mut ReadAhead,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let next = ahead.note(object.id, range.clone(), end.min(object.size), self.inner.options.chunk_bytes);
-        self.prefetch(object, next);
-        self.read(object, range).await
+        let (end, chunk_bytes) = (end.min(object.size), self.inner.options.chunk_bytes);
+        let next = ahead.note(object.id, range.clone(), end, chunk_bytes, self.inner.window_max);
+        self.prefetch(object, next, ahead.is_scan());
+        self.read_range(object, range, ahead.is_scan()).await
     }
 
     /// Stops what is being fetched and waits for it to end. Reads that wait, and later ones, fail with
@@ -248,20 +296,23 @@ impl Reader {
         self.inner.tasks.wait().await;
     }
 
-    async fn chunk(&self, object: &Object, number: u64) -> Result<Bytes, ReadError> {
-        if let Some(chunk) = self.inner.cache.get(&(object.id, number)).await {
-            self.inner.metrics.hits.inc();
-            return Ok(chunk);
+    async fn chunk(&self, object: &Object, number: u64, scan: bool) -> Result<Bytes, ReadError> {
+        for part in [&self.inner.cache, &self.inner.scanned] {
+            if let Some(chunk) = part.get(&(object.id, number)).await {
+                self.inner.metrics.hits.inc();
+                return Ok(chunk);
+            }
         }
         self.inner.metrics.misses.inc();
         let place = Arc::clone(&self.inner.waiting).acquire_owned().await.map_err(|_| ReadError::Closed)?;
-        let filled = self.fill(object, number, Ask { in_turn: true, _permit: place }).await;
+        let filled = self.fill(object, number, Ask { in_turn: true, scan, _permit: place }).await;
         filled.unwrap_or(Err(ReadError::Closed))
     }
 
-    fn prefetch(&self, object: &Object, numbers: Range<u64>) {
+    fn prefetch(&self, object: &Object, numbers: Range<u64>, scan: bool) {
         for number in numbers {
-            if self.inner.cache.contains_key(&(object.id, number)) {
+            let key = (object.id, number);
+            if self.inner.cache.contains_key(&key) || self.inner.scanned.contains_key(&key) {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.inner.prefetches).try_acquire_owned() else {
@@ -270,7 +321,7 @@ impl Reader {
             };
             self.inner.metrics.prefetches.inc();
             // The tracker owns the task; an error comes up again when a reader asks.
-            drop(self.fill(object, number, Ask { in_turn: false, _permit: permit }));
+            drop(self.fill(object, number, Ask { in_turn: false, scan, _permit: permit }));
         }
     }
 
@@ -279,9 +330,10 @@ impl Reader {
     fn fill(&self, object: &Object, number: u64, ask: Ask) -> JoinHandle<Result<Bytes, ReadError>> {
         let inner = Arc::clone(&self.inner);
         let object = object.clone();
-        self.inner.tasks.spawn(async move {
+        let fill = async move {
             let stop = inner.stop.clone();
-            let filled = inner.cache.try_get_with((object.id, number), inner.fetch(&object, number, &ask));
+            let part = if ask.scan { &inner.scanned } else { &inner.cache };
+            let filled = part.try_get_with((object.id, number), inner.fetch(&object, number, &ask));
             let filled = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(ReadError::Closed),
@@ -289,12 +341,29 @@ impl Reader {
             };
             drop(ask);
             filled
-        })
+        };
+        self.inner.lane.spawn(&self.inner.tasks, fill)
     }
+}
+
+/// A part of the cache, of so many bytes.
+fn part(capacity_bytes: u64) -> Cache<(Uuid, u64), Bytes> {
+    Cache::builder()
+        // A chunk that was just fetched must get in, however often older ones were asked for: else it is fetched again
+        // for the next few records in it.
+        .eviction_policy(EvictionPolicy::lru())
+        .weigher(|_, chunk: &Bytes| u32::try_from(chunk.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES))
+        .max_capacity(capacity_bytes)
+        .build()
 }
 
 impl Inner {
     async fn fetch(&self, object: &Object, number: u64, ask: &Ask) -> Result<Bytes, ReadError> {
+        // Its own turn first, so that one who waits for it holds none of the others'.
+        let _scan = match ask.in_turn && ask.scan {
+            true => Some(self.scans.acquire().await.map_err(|_| ReadError::Closed)?),
+            false => None,
+        };
         let _turn = match ask.in_turn {
             true => Some(self.fetches.acquire().await.map_err(|_| ReadError::Closed)?),
             false => None,
@@ -303,6 +372,9 @@ impl Inner {
         let end = (start + self.options.chunk_bytes).min(object.size);
         assert!(start < end, "only chunks inside of the object are asked for");
         self.metrics.gets.inc();
+        if ask.scan {
+            self.metrics.scan_gets.inc();
+        }
         let got = self.store.get_range(&object.key, start..end).await;
         let got = match got {
             Ok(bytes) if bytes.len() as u64 == end - start => Ok(bytes),

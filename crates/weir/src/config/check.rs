@@ -163,6 +163,9 @@ fn sizes(config: &Config, problems: &mut Problems) {
     if u64::from(config.cache.chunk_bytes) * 4 > config.cache.memory_bytes {
         problems.add("cache.memory_bytes", "must hold at least four chunks (`cache.chunk_bytes`)");
     }
+    if config.cache.scan_bytes > config.cache.memory_bytes {
+        problems.add("cache.scan_bytes", "is larger than `cache.memory_bytes`, of which it is a part");
+    }
     if config.log.level.trim().is_empty() {
         problems.add("log.level", "is empty");
     }

@@ -53,6 +53,10 @@ pub(crate) struct Cache {
     /// limit of its control group, else the machine's), 16 MiB to 4 GiB.
     #[schemars(range(min = 8_388_608))]
     pub(crate) memory_bytes: u64,
+    /// How many of these are for readers that go through much (more than eight chunks in sequence): what they read is
+    /// seldom read again, and takes no other room. Default: half of `memory_bytes`.
+    #[schemars(range(min = 4_194_304))]
+    pub(crate) scan_bytes: u64,
     /// How many bytes of the newest batches of all partitions are kept in memory for readers. Default: a sixteenth of
     /// the memory, 8 MiB to 1 GiB. Readers of what left go to the staging disk.
     #[schemars(range(min = 1_048_576))]
@@ -68,16 +72,23 @@ pub(crate) struct Cache {
     /// off.
     #[schemars(range(max = 1024))]
     pub(crate) prefetches_max: u32,
+    /// How many threads of low priority fetch from the store for readers; four times as many read the staging disk for
+    /// them and check what was read. Default: 0, which is half of the processors. Fewer leave more to producers where
+    /// processors are short, and slow readers that are behind.
+    #[schemars(range(max = 256))]
+    pub(crate) threads: u32,
 }
 
 impl Default for Cache {
     fn default() -> Cache {
         Cache {
             memory_bytes: 256 << 20,
+            scan_bytes: 128 << 20,
             tail_bytes: 128 << 20,
             chunk_bytes: 1 << 20,
             fetches_max: 32,
             prefetches_max: 16,
+            threads: 0,
         }
     }
 }
@@ -97,6 +108,11 @@ pub(crate) struct Limits {
     /// How many streams one QUIC connection may have open. Default: 100. A client above it waits for one to close.
     #[schemars(range(min = 1, max = 65_536))]
     pub(crate) streams_per_connection_max: u32,
+    /// How many bytes clients may send on QUIC connections before they are read, of all connections together. Default:
+    /// a sixty-fourth of the memory, 16 MiB to 512 MiB. A connection begins with 65536 (64 KiB) of them, and more are given
+    /// to busy ones, up to 8 MiB, while half is free; one for which there is no room is refused.
+    #[schemars(range(min = 1_048_576))]
+    pub(crate) quic_windows_bytes: u64,
     /// How many requests of one connection may be worked on at once. Default: 64. Above it the broker stops reading
     /// from the connection.
     #[schemars(range(min = 1, max = 4096))]
@@ -174,6 +190,7 @@ impl Default for Limits {
             connections_max: 10_000,
             connections_per_address_max: 2000,
             streams_per_connection_max: 100,
+            quic_windows_bytes: 64 << 20,
             requests_in_flight_max: 64,
             request_bytes_max: 100 << 20,
             requests_memory_bytes: 256 << 20,

@@ -56,10 +56,12 @@ fn total(meminfo: &str) -> Option<u64> {
 pub(super) fn fill(value: &mut Value, memory: u64) {
     let Value::Object(sections) = value else { return };
     let share = |part: u64, min: u64, max: u64| (memory / part).clamp(min, max);
-    put(sections, "cache", "memory_bytes", share(4, 16 * MIB, 4096 * MIB));
+    let cache = put(sections, "cache", "memory_bytes", share(4, 16 * MIB, 4096 * MIB));
+    put(sections, "cache", "scan_bytes", cache / 2);
     put(sections, "cache", "tail_bytes", share(16, 8 * MIB, 1024 * MIB));
     put(sections, "limits", "appends_memory_bytes", share(32, 8 * MIB, 256 * MIB));
     put(sections, "limits", "inflated_memory_bytes", share(8, 256 * MIB, 1024 * MIB));
+    put(sections, "limits", "quic_windows_bytes", share(64, 16 * MIB, 512 * MIB));
     // A request or an answer of the largest size must fit, whichever of the two somebody has set.
     let largest = number(sections, "limits", "request_bytes_max").unwrap_or(0);
     let requests = put(sections, "limits", "requests_memory_bytes", share(8, 16 * MIB, 1024 * MIB).max(largest));

@@ -254,7 +254,14 @@ fn documented_defaults_are_the_defaults() {
             let actual = &defaults[section][key];
             let Some(said) = text.split("Default:").nth(1).filter(|_| actual.is_number()) else { continue };
             // A share of the memory says so in words.
-            let shares = [("a quarter of", 4), ("an eighth of", 8), ("a sixteenth of", 16), ("a thirty-second of", 32)];
+            let shares = [
+                ("a quarter of", 4),
+                ("an eighth of", 8),
+                ("half of `memory_bytes`", 8),
+                ("a sixteenth of", 16),
+                ("a thirty-second of", 32),
+                ("a sixty-fourth of", 64),
+            ];
             if let Some((_, part)) = shares.iter().find(|(words, _)| said.trim_start().starts_with(words)) {
                 assert_eq!(actual, &Value::from(MEMORY / part), "{section}.{key}");
                 continue;
