@@ -17,6 +17,7 @@ use crate::clock::{Deadline, WallClock};
 use crate::http::http_get;
 use crate::places;
 use crate::process::{Process, append};
+use crate::stores::{self, S3};
 
 /// How long a start may take; recovery is part of it.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ const SHOWN_LINES: usize = 60;
 /// How the broker is to be.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The object store; without one `WEIR_TEST_STORE`, and without that a folder of its own.
+    /// The object store; without one, what [`stores::next`] gives.
     pub store: Option<String>,
     /// `KEY=VALUE` of the configuration.
     pub sets: Vec<String>,
@@ -71,6 +72,13 @@ impl Weir {
     /// As [`Weir::start`].
     pub fn start_with(options: Options) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("weir-test-").tempdir()?;
+        let mut options = options;
+        if options.store.is_none()
+            && let Some(store) = stores::next()
+        {
+            options.store = Some(store);
+            options.environment.extend(S3::credentials());
+        }
         let mut weir = Self { options, folder, port: places::ports()?, process: None, finished: false };
         weir.launch()?;
         weir.wait_ready()?;
@@ -93,8 +101,8 @@ impl Weir {
         };
         command.arg("dev").arg("--data-dir").arg(self.data_dir()).args(["--output", "json"]);
         command.args(["--listen", &self.bootstrap(), "--http", &self.http()]);
-        if let Some(store) = self.options.store.clone().or_else(|| std::env::var("WEIR_TEST_STORE").ok()) {
-            command.args(["--store", &store]);
+        if let Some(store) = &self.options.store {
+            command.args(["--store", store]);
         }
         if self.options.mutual_tls {
             let authority = self.ca();

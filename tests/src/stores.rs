@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -20,6 +21,20 @@ const PASSWORD: &str = "weirsecret";
 const BUCKET: &str = "weir";
 /// The key that a MinIO of a test's own has in its key management.
 pub const KMS_KEY: &str = "weir-key";
+
+/// The store of a broker whose test leaves it open: by turns those that `WEIR_TEST_STORE` names, which `cargo xtask test`
+/// sets: addresses of servers, each with this module's keys and bucket, `folder` (nothing is given), or `memory`.
+#[must_use]
+pub fn next() -> Option<String> {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let named = std::env::var("WEIR_TEST_STORE").ok()?;
+    let stores: Vec<&str> = named.split(',').collect();
+    match stores[TURN.fetch_add(1, Ordering::Relaxed) % stores.len()] {
+        "" | "folder" => None,
+        "memory" => Some("memory://".to_owned()),
+        server => Some(S3::new_store_at(server)),
+    }
+}
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) ci: bool,
     /// The output of steps is shown while they run.
     pub(crate) verbose: bool,
+    /// Where brokers keep their objects in end-to-end tests that leave it open, where somebody chose.
+    pub(crate) store: Option<String>,
 }
 
 impl Context {
@@ -28,7 +30,7 @@ impl Context {
         };
         let ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
         fs::create_dir_all(cache.join("bin")).with_context(|| format!("cannot make {}", cache.display()))?;
-        Ok(Self { root, cache, ci, verbose: false })
+        Ok(Self { root, cache, ci, verbose: false, store: None })
     }
 
     /// A program in the cache.

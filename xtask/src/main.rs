@@ -5,8 +5,8 @@
 
 mod cache;
 mod links;
-mod minio;
 mod process;
+mod s3;
 mod setup;
 mod steps;
 
@@ -20,11 +20,16 @@ const HELP: &str = "\
 Sets up and runs Weir's tests.
 
 Usage:
-  cargo xtask test [--verbose] [STEP…]   run all steps, or only those named (see below)
+  cargo xtask test [--verbose] [--store STORE] [STEP…]
+                                         run all steps, or only those named (see below)
   cargo xtask setup [TOOL…]              only install what the tests need
   cargo xtask crash [--rounds N]         the long crash test: N rounds of kill -9 (default 500)
   cargo xtask fuzz [--runs N]            each fuzz target N times (default 100 million: hours)
   cargo xtask --help
+
+Options of `test`:
+  --store STORE     where brokers keep their objects in end-to-end tests that leave it open: minio, versitygw, folder or
+                    memory (default: minio and versitygw by turns, where they are installed)
 
 Environment:
   WEIR_TEST_CACHE   where tools are installed (default: weir-test in the user's cache folder)
@@ -59,12 +64,17 @@ fn run(arguments: &[String]) -> Result<bool> {
     let mut context = Context::new()?;
     match command.as_str() {
         "test" => {
-            let (flags, names): (Vec<&str>, Vec<&str>) =
-                rest.iter().map(String::as_str).partition(|argument| argument.starts_with('-'));
-            for flag in flags {
-                match flag {
+            let mut names = Vec::new();
+            let mut arguments = rest.iter().map(String::as_str);
+            while let Some(argument) = arguments.next() {
+                match argument {
                     "--verbose" | "-v" => context.verbose = true,
-                    _ => bail!("unknown flag {flag}: see cargo xtask --help"),
+                    "--store" => {
+                        let store = arguments.next().context("--store needs a value: see cargo xtask --help")?;
+                        context.store = Some(store.to_owned());
+                    }
+                    flag if flag.starts_with('-') => bail!("unknown flag {flag}: see cargo xtask --help"),
+                    name => names.push(name),
                 }
             }
             steps::test(&context, &names)

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     cache::Context,
     links,
-    minio::MinIo,
     process::{Log, Moment},
+    s3::{Kind, Server},
     setup,
 };
 
@@ -50,7 +50,12 @@ const STEPS: &[Step] = &[
         run: clients,
     },
     Step { name: "memory", what: "the fast end-to-end tests over a store in memory", tools: &[], run: memory },
-    Step { name: "crash", what: "a loaded broker is killed again and again", tools: &[], run: crash_step },
+    Step {
+        name: "crash",
+        what: "a loaded broker is killed again and again",
+        tools: &["minio", "versitygw"],
+        run: crash_step,
+    },
     Step { name: "fuzz", what: "each fuzz target for 20 s, from its corpus", tools: &["cargo-fuzz"], run: fuzz },
 ];
 
@@ -120,7 +125,7 @@ pub(crate) fn test(context: &Context, names: &[&str]) -> Result<bool> {
 pub(crate) fn crash(context: &Context, rounds: u32) -> Result<bool> {
     let mut log = Log::create(context.log("crash-long")?, true)?;
     build_broker(context, &mut log)?;
-    let mut command = test_command(context, &setup::Outcome::default(), None);
+    let mut command = test_command(context, &setup::Outcome::default(), &[]);
     command.args(["--package", "weir-tests", "--test", "crash", "--", "--nocapture"]);
     command.env("WEIR_CRASH_ROUNDS", rounds.to_string());
     // Ten seconds a round are many times what one takes.
@@ -208,14 +213,14 @@ fn deny(context: &Context, _: &setup::Outcome, log: &mut Log) -> Result<Count> {
 }
 
 fn unit(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Count> {
-    let minio = start_minio(context, outcome)?;
-    let mut command = test_command(context, outcome, minio.as_ref());
+    let servers = start_servers(context, outcome, &[Kind::MinIo])?;
+    let mut command = test_command(context, outcome, &servers);
     command.args(["--workspace", "--exclude", "weir-tests", "--lib", "--bins", "--tests", "--examples"]);
     run_tests(log, &mut command, DEADLINE)
 }
 
 fn doc(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Count> {
-    let mut command = test_command(context, outcome, None);
+    let mut command = test_command(context, outcome, &[]);
     command.args(["--workspace", "--doc"]);
     run_tests(log, &mut command, DEADLINE)
 }
@@ -234,8 +239,9 @@ fn clients(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result
         bail!("nothing that these tests need is installed");
     }
     build_broker(context, log)?;
-    let minio = start_minio(context, outcome)?;
-    let mut command = test_command(context, outcome, minio.as_ref());
+    let servers = start_servers(context, outcome, &Kind::ALL)?;
+    let mut command = test_command(context, outcome, &servers);
+    command.env("WEIR_TEST_STORE", stores(context, &servers)?);
     command.args(["--package", "weir-tests", "--lib"]);
     for name in &chosen {
         command.args(["--test", name]);
@@ -246,8 +252,8 @@ fn clients(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result
 
 fn memory(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Count> {
     build_broker(context, log)?;
-    let mut command = test_command(context, outcome, None);
-    command.args(["--package", "weir-tests"]).env("WEIR_TEST_STORE", "memory://");
+    let mut command = test_command(context, outcome, &[]);
+    command.args(["--package", "weir-tests"]).env("WEIR_TEST_STORE", "memory");
     for name in FAST_TESTS {
         command.args(["--test", name]);
     }
@@ -256,7 +262,9 @@ fn memory(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<
 
 fn crash_step(context: &Context, outcome: &setup::Outcome, log: &mut Log) -> Result<Count> {
     build_broker(context, log)?;
-    let mut command = test_command(context, outcome, None);
+    let servers = start_servers(context, outcome, &Kind::ALL)?;
+    let mut command = test_command(context, outcome, &servers);
+    command.env("WEIR_TEST_STORE", stores(context, &servers)?);
     command.args(["--package", "weir-tests", "--test", "crash", "--", "--nocapture"]);
     run_tests(log, &mut command, DEADLINE)
 }
@@ -342,16 +350,34 @@ fn build_broker(context: &Context, log: &mut Log) -> Result<()> {
     log.run(cargo(context).args(["build", "--package", "weir"]), DEADLINE)
 }
 
-fn start_minio(context: &Context, outcome: &setup::Outcome) -> Result<Option<MinIo>> {
-    outcome.ready.contains("minio").then(|| MinIo::start(context)).transpose()
+/// Those that are installed.
+fn start_servers(context: &Context, outcome: &setup::Outcome, kinds: &[Kind]) -> Result<Vec<Server>> {
+    let installed = kinds.iter().filter(|kind| outcome.ready.contains(kind.tool()));
+    installed.map(|kind| Server::start(context, *kind)).collect()
 }
 
-fn test_command(context: &Context, outcome: &setup::Outcome, minio: Option<&MinIo>) -> Command {
+/// Where brokers keep their objects in tests that leave it open, as `WEIR_TEST_STORE` says it: by turns.
+fn stores(context: &Context, servers: &[Server]) -> Result<String> {
+    let urls = |wanted: Option<&str>| {
+        let servers = servers.iter().filter(|server| wanted.is_none_or(|wanted| wanted == server.kind.tool()));
+        servers.map(|server| server.url.as_str()).collect::<Vec<_>>().join(",")
+    };
+    match context.store.as_deref() {
+        Some(store @ ("folder" | "memory")) => Ok(store.to_owned()),
+        None if servers.is_empty() => Ok("folder".to_owned()),
+        wanted => match urls(wanted) {
+            found if found.is_empty() => bail!("--store {}: no such store is installed", wanted.unwrap_or_default()),
+            found => Ok(found),
+        },
+    }
+}
+
+fn test_command(context: &Context, outcome: &setup::Outcome, servers: &[Server]) -> Command {
     let mut command = cargo(context);
     command.args(["test", "--no-fail-fast"]).env("WEIR_TEST_CACHE", &context.cache);
     // A test that returns an error says what went wrong; where it was made helps nobody.
     command.env("RUST_LIB_BACKTRACE", "0");
-    if let Some(minio) = minio {
+    if let Some(minio) = servers.iter().find(|server| server.kind == Kind::MinIo) {
         command.env("WEIR_TEST_S3", &minio.url);
     }
     if !outcome.left_out.is_empty() {
