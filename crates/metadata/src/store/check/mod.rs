@@ -10,8 +10,8 @@
 //! A running controller changes things meanwhile. So whatever seems wrong is looked at again, in views of the metadata
 //! that were opened later, and reported only when it still is.
 //!
-//! Memory: a page of rows, what is on its way of eight objects, and the things that seem wrong, of which there are
-//! 10,000 at most.
+//! Memory: a page of rows, what is on its way of eight objects, the things that seem wrong, of which there are 10,000 at
+//! most, and a thousand findings; one partition gives as many at most, and counts the rest.
 
 mod object;
 mod partition;
@@ -29,11 +29,12 @@ use super::extents::QueryError;
 use super::inspect::Inspector;
 use super::orphans::{SweepError, Views};
 use super::rows;
+use partition::Looked;
 
 /// How many things may seem wrong before the check ends early.
 const SUSPECTS_MAX: usize = 10_000;
 /// How many findings a report lists; the rest is counted.
-const FINDINGS_MAX: usize = 1000;
+pub(super) const FINDINGS_MAX: usize = 1000;
 /// How many rows are taken at once, so that no scan outlives what it reads from.
 const PAGE: usize = 1000;
 /// How many objects are read at the same time.
@@ -193,15 +194,14 @@ impl Inspector {
         suspects.extend(self.objects(&view, depth, &mut report, &mut seen).await?);
         self.done(view).await;
         report.ended_early = suspects.len() >= SUSPECTS_MAX;
-        let mut findings = Vec::new();
         for _ in 0..LOOKS {
             if suspects.is_empty() {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
-            findings = self.look_again(&mut suspects, depth).await?;
+            (report.findings, report.finding_count) = (Vec::new(), 0);
+            self.look_again(&mut suspects, depth, &mut report).await?;
         }
-        findings.into_iter().for_each(|finding| report.add(finding));
         let swept = self
             .sweep(now, age, false, |orphan| {
                 let found = format!("{} bytes, never committed", orphan.size);
@@ -227,7 +227,7 @@ impl Inspector {
             let Some(last) = page.last() else { break };
             after = Some(*last);
             for of in page {
-                let (extents, findings) = partition::look(view, of).await?;
+                let Looked { extents, findings, .. } = partition::look(view, of).await?;
                 report.partitions += 1;
                 report.extents += extents;
                 seen();
@@ -292,21 +292,30 @@ impl Inspector {
         Ok(suspects)
     }
 
-    /// Looks again at what seemed wrong, in a newer view; what is right now is no suspect any more.
-    async fn look_again(&self, suspects: &mut BTreeSet<Suspect>, depth: Depth) -> Result<Vec<Finding>, QueryError> {
+    /// Looks again at what seemed wrong, in a newer view, and reports what still is; what is right now is no suspect any
+    /// more.
+    async fn look_again(
+        &self,
+        suspects: &mut BTreeSet<Suspect>,
+        depth: Depth,
+        report: &mut Report,
+    ) -> Result<(), QueryError> {
         let view = self.newest().await?;
-        let mut all = Vec::new();
         for suspect in std::mem::take(suspects) {
             let findings = match suspect {
-                Suspect::Partition(of) => partition::look(&view, of).await?.1,
+                Suspect::Partition(of) => {
+                    let looked = partition::look(&view, of).await?;
+                    report.finding_count += looked.left_out;
+                    looked.findings
+                }
                 Suspect::Object(id) => object::look(&view, self.store.object_store().as_ref(), id, depth).await?,
             };
             if !findings.is_empty() {
                 suspects.insert(suspect);
-                all.extend(findings);
+                findings.into_iter().for_each(|finding| report.add(finding));
             }
         }
         self.done(view).await;
-        Ok(all)
+        Ok(())
     }
 }

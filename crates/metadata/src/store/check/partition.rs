@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use records::{Offset, TopicPartition};
 use slatedb::DbReadOps;
 
-use super::{Finding, FindingKind};
+use super::{FINDINGS_MAX, Finding, FindingKind};
 use crate::store::database::{read_options, scan_options};
 use crate::store::extents::QueryError;
 use crate::store::rows;
@@ -48,16 +48,30 @@ pub(super) async fn may_have_extents(view: &impl DbReadOps, of: TopicPartition) 
     Ok(false)
 }
 
+/// What was seen of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// How many extents it has.
+    pub(super) extents: u64,
+    /// What is wrong, up to as many as a report lists.
+    pub(super) findings: Vec<Finding>,
+    /// How much more is wrong.
+    pub(super) left_out: u64,
+}
+
 /// How many extents it has, and what is wrong with them.
-pub(super) async fn look(view: &impl DbReadOps, of: TopicPartition) -> Result<(u64, Vec<Finding>), QueryError> {
-    let mut findings = Vec::new();
-    let mut wrong = |kind, found: String| findings.push(Finding::new(kind, of, found));
+pub(super) async fn look(view: &impl DbReadOps, of: TopicPartition) -> Result<Looked, QueryError> {
+    let (mut findings, mut left_out) = (Vec::new(), 0_u64);
+    let mut wrong = |kind, found: String| match findings.len() {
+        FINDINGS_MAX => left_out += 1,
+        _ => findings.push(Finding::new(kind, of, found)),
+    };
     let key = rows::partition_key(of);
     let Some(row) = view.get_with_options(&key, &read_options()).await? else {
         if has_extents(view, of).await? && !may_have_extents(view, of).await? {
             wrong(FindingKind::ExtentMisplaced, "it has extents, and there is no such partition".to_owned());
         }
-        return Ok((0, findings));
+        return Ok(Looked { findings, ..Looked::default() });
     };
     let state = rows::partition_state(&key, &row)?;
     let trimmed = view.get_with_options(rows::trim_key(of), &read_options()).await?.is_some();
@@ -96,7 +110,7 @@ pub(super) async fn look(view: &impl DbReadOps, of: TopicPartition) -> Result<(u
     if !rows::is_uncounted(&key, &row)? && state.bytes != bytes {
         wrong(FindingKind::Count, format!("it says that it has {} bytes, and has {bytes}", state.bytes));
     }
-    Ok((count, findings))
+    Ok(Looked { extents: count, findings, left_out })
 }
 
 async fn has_extents(view: &impl DbReadOps, of: TopicPartition) -> Result<bool, QueryError> {

@@ -241,6 +241,23 @@ async fn damage_in_the_metadata_is_found_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_wrong_is_all_counted_and_listed_up_to_a_bound() {
+    let mut world = World::new().await;
+    let whole = world.upload(&[tp(1, 0)]).await;
+    let without_object = |offset: i64| {
+        let mut extent = whole.extents[0].clone();
+        (extent.base_offset, extent.end_offset) = (Offset(offset), Offset(offset + 1));
+        extent.object = Uuid::from_u128(7);
+        Change::PutExtent(Box::new(extent))
+    };
+    world.meddle((1000..4000).map(without_object).collect()).await;
+    let report = world.check(Depth::Footers).await;
+    // Each of them, the gap before them, that they go beyond the frontier, and the partition's bytes.
+    assert_eq!((report.findings.len(), report.finding_count), (1000, 3003));
+    world.controller.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_changes_meanwhile_is_no_finding() {
     let mut world = World::new().await;
     world.ground.options.delete_grace = Duration::from_secs(1);
