@@ -3,10 +3,17 @@
 
 use std::fmt;
 use std::fs::{File as SystemFile, OpenOptions};
-use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// What a disk reads and writes at once, or not at all; also the alignment that direct I/O wants, of addresses, lengths and
+/// places.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// A file system.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -20,6 +27,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens a file for writing whole blocks past the page cache, where the file system can; else as [`Disk::open`].
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// The names in a folder, in no order.
     ///
     /// # Errors
@@ -68,7 +80,7 @@ pub trait File: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// What the system says.
-    fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
     /// Fills the buffer from `at` on.
     ///
     /// # Errors
@@ -125,7 +137,7 @@ impl dyn File + '_ {
     /// Writes all of the bytes from `at` on.
     pub(crate) fn write_all_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.write_at(&[IoSlice::new(bytes)], at) {
+            match self.write_at(bytes, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     bytes = &bytes[written..];
@@ -150,6 +162,15 @@ impl Disk for System {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let direct = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
+        match OpenOptions::new().write(true).custom_flags(direct).open(path) {
+            Ok(file) => Ok(Arc::new(file)),
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => self.open(path),
+            Err(error) => Err(error),
+        }
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -190,13 +211,20 @@ impl Disk for System {
 impl File for SystemFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, len) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(self, slices, at)?)
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        match rustix::io::pwrite(self, bytes, at) {
+            // A disk whose blocks are larger than ours: by way of the page cache, then.
+            Err(Errno::INVAL) if rustix::fs::fcntl_getfl(self)?.contains(OFlags::DIRECT) => {
+                rustix::fs::fcntl_setfl(self, rustix::fs::fcntl_getfl(self)? - OFlags::DIRECT)?;
+                Ok(rustix::io::pwrite(self, bytes, at)?)
+            }
+            written => Ok(written?),
+        }
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {

@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | `disk.rs`, `memory.rs` | the file system, and one in memory with faults |
 //! | `staging.rs` | the folders of journals, and what tells a lost one |
+//! | `blocks.rs` | appending to a file in whole blocks, past the page cache |
 //! | `frame.rs` | the bytes of one append, and their checks |
 //! | `segment.rs` | one file: its header, its index, reading |
 //! | `catalog.rs` | which segments there are, across journals |
@@ -23,6 +24,7 @@
 //! | `tracker.rs` | what is durable, committed, uploaded, trimmed (pure) |
 //! | `recover.rs` | what a journal that ended holds |
 
+mod blocks;
 mod catalog;
 mod disk;
 mod frame;
@@ -37,7 +39,7 @@ mod tracker;
 mod writer;
 
 pub use catalog::{Catalog, Located, Usage};
-pub use disk::{Disk, File, System};
+pub use disk::{BLOCK_BYTES, Disk, File, System};
 pub use frame::{FRAME_HEADER_LEN, FrameError};
 pub use recover::{RecoverError, Recovered, TornTail, recover};
 pub use segment::{Entry, ReadError, Segment};

@@ -4,16 +4,13 @@
 //! only when they are written again and synced. What was created, renamed or removed is durable once its folder is synced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::{Disk, File};
-
-/// Bytes of a sector.
-const SECTOR_BYTES: usize = 4096;
+use crate::disk::{BLOCK_BYTES, Disk, File};
 
 /// What a fault is put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +143,12 @@ impl Memory {
         }
     }
 
+    fn open_node(&self, path: &Path) -> io::Result<Open> {
+        let state = self.0.state.lock();
+        let node = *state.names.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(Open { disk: self.clone(), node, power_cuts: state.power_cuts, is_direct: false })
+    }
+
     fn enter(&self, call: Call) -> io::Result<parking_lot::MutexGuard<'_, State>> {
         let mut state = self.0.state.lock();
         while state.hanging.contains(&call) {
@@ -187,13 +190,15 @@ impl Disk for Memory {
         state.next_node += 1;
         state.nodes.insert(node, Node::default());
         state.names.insert(path.to_owned(), node);
-        Ok(Arc::new(Open { disk: self.clone(), node, power_cuts: state.power_cuts }))
+        Ok(Arc::new(Open { disk: self.clone(), node, power_cuts: state.power_cuts, is_direct: false }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let state = self.0.state.lock();
-        let node = *state.names.get(path).ok_or(ErrorKind::NotFound)?;
-        Ok(Arc::new(Open { disk: self.clone(), node, power_cuts: state.power_cuts }))
+        Ok(Arc::new(self.open_node(path)?))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(Open { is_direct: true, ..self.open_node(path)? }))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -265,6 +270,8 @@ struct Open {
     disk: Memory,
     node: u64,
     power_cuts: u64,
+    /// Takes whole blocks only, as direct I/O does.
+    is_direct: bool,
 }
 
 impl Open {
@@ -294,9 +301,12 @@ impl File for Open {
         self.with(Call::Allocate, |state, node| Self::extend(state, node, to_usize(len)?))
     }
 
-    fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
-        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let at = to_usize(at)?;
+        let is_whole = bytes.as_ptr().align_offset(BLOCK_BYTES) == 0 && (bytes.len() | at).is_multiple_of(BLOCK_BYTES);
+        if self.is_direct && !is_whole {
+            return Err(ErrorKind::InvalidInput.into());
+        }
         let write = |state: &mut State, node: u64, bytes: &[u8]| {
             Self::extend(state, node, at + bytes.len())?;
             let live = &mut state.nodes.get_mut(&node).expect("it is open").live[at..];
@@ -305,7 +315,7 @@ impl File for Open {
             }
             Ok(bytes.len())
         };
-        let written = self.with(Call::Write, |state, node| write(state, node, &bytes));
+        let written = self.with(Call::Write, |state, node| write(state, node, bytes));
         if written.is_err() {
             // Some of it may have been written all the same.
             let mut state = self.disk.0.state.lock();
@@ -322,7 +332,7 @@ impl File for Open {
             let from = to_usize(at)?;
             let to = from + buffer.len();
             let bytes = node.live.get(from..to).ok_or(ErrorKind::UnexpectedEof)?;
-            if node.spoilt.range(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES)).next().is_some() {
+            if node.spoilt.range(from / BLOCK_BYTES..to.div_ceil(BLOCK_BYTES)).next().is_some() {
                 return Err(io::Error::other("a sector cannot be read"));
             }
             for (to, byte) in buffer.iter_mut().zip(bytes) {

@@ -11,12 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use records::{Batch, JournalId, Position, TopicPartition};
 
+use crate::disk::BLOCK_BYTES;
 use crate::frame::{self, FrameError};
 use crate::segment::{ReadError, SEGMENT_HEADER_LEN, Segment};
 use crate::staging::{MARKER, Staging};
-
-/// What a disk reads at once, or not at all.
-const SECTOR_BYTES: usize = 4096;
 
 /// Why a journal cannot be recovered from this disk.
 #[derive(Debug, thiserror::Error)]
@@ -202,8 +200,8 @@ fn read_what_can_be(segment: &Segment, len: usize) -> io::Result<Bytes> {
     let mut bytes = vec![0; len];
     let Err(error) = segment.file().read_at(&mut bytes, 0) else { return Ok(bytes.into()) };
     let mut any = false;
-    for (sector, bytes) in bytes.chunks_mut(SECTOR_BYTES).enumerate() {
-        match segment.file().read_at(bytes, (sector * SECTOR_BYTES) as u64) {
+    for (block, bytes) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
+        match segment.file().read_at(bytes, (block * BLOCK_BYTES) as u64) {
             Ok(()) => any = true,
             Err(_) => bytes.fill(u8::MAX),
         }

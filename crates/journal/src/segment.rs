@@ -13,7 +13,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 use records::{Batch, JournalId, Offset, Position, Timestamp, TopicPartition};
 
-use crate::disk::{Disk, File};
+use crate::blocks::{Blocks, Buffer};
+use crate::disk::{BLOCK_BYTES, Disk, File};
 use crate::frame::{self, FRAME_HEADER_LEN, FrameError};
 
 /// Bytes of a segment file before its frames.
@@ -114,19 +115,24 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Makes the file, with room for `bytes` of frames, and its header. The caller syncs the folder.
+    /// Makes the file, with room for `bytes` of frames, and its header, durably. Frames are appended to what comes with it.
     pub(crate) fn create(
         disk: &Arc<dyn Disk>,
         folder: &Path,
         journal: JournalId,
         first: Position,
         bytes: u64,
-    ) -> io::Result<Self> {
+        buffer: Buffer,
+    ) -> io::Result<(Self, Blocks)> {
         let path = folder.join(file_name(first));
         let file = disk.create(&path)?;
-        file.allocate(SEGMENT_HEADER_LEN + bytes)?;
-        file.write_all_at(&encode_header(journal, first), 0)?;
-        Ok(Self::new(journal, first, path, disk.clone(), file))
+        let room = (SEGMENT_HEADER_LEN + bytes).next_multiple_of(BLOCK_BYTES as u64);
+        file.allocate(room)?;
+        let mut blocks = Blocks::new(disk.open_direct(&path)?, buffer, room);
+        blocks.push(&encode_header(journal, first))?;
+        blocks.sync()?;
+        disk.sync_folder(folder)?;
+        Ok((Self::new(journal, first, path, disk.clone(), file), blocks))
     }
 
     /// Opens a file that an earlier process left. Its index is still empty.
@@ -338,29 +344,32 @@ impl Segment {
         Ok(batches)
     }
 
-    /// All batches in their order, checked. What cannot be read `repair` may know from elsewhere. Blocks on the disk, and
-    /// holds the whole segment in memory.
+    /// All batches in their order, checked. Those that `known` has are not read. Blocks on the disk, and holds the whole
+    /// segment in memory.
     ///
     /// # Errors
-    /// When the disk refuses or the bytes are not those that were written, and `repair` does not know them.
+    /// When the disk refuses or the bytes are not those that were written.
     pub fn read_all(
         &self,
-        mut repair: impl FnMut(TopicPartition, &Entry, &ReadError) -> Option<Batch>,
+        mut known: impl FnMut(TopicPartition, &Entry) -> Option<Batch>,
     ) -> Result<Vec<(TopicPartition, Batch)>, ReadError> {
-        // One read, where the disk gives it; else each frame by itself, since a bad sector may spoil only some.
-        let bytes = self.read_range(0, usize::try_from(self.len()).expect("a segment fits in memory")).ok();
-        let frame = |entry: &Entry| match &bytes {
-            Some(bytes) => self.decode(&bytes.slice(entry.at as usize..), self.first.after(u64::from(entry.at))),
-            None => {
-                let bytes = self.read_range(u64::from(entry.at), entry.len as usize)?;
-                self.decode(&bytes, self.first.after(u64::from(entry.at)))
+        let entries = self.in_order();
+        let mut batches = Vec::with_capacity(entries.len());
+        let mut rest = &entries[..];
+        while let Some((id, entry)) = rest.first() {
+            if let Some(batch) = known(*id, entry) {
+                batches.push((*id, batch));
+                rest = &rest[1..];
+                continue;
             }
-        };
-        let read = |(id, entry): (TopicPartition, Entry)| match frame(&entry) {
-            Ok(frame) => Ok((id, frame.batch)),
-            Err(error) => repair(id, &entry, &error).map(|batch| (id, batch)).ok_or(error),
-        };
-        self.in_order().into_iter().map(read).collect()
+            // What follows is read in one go, up to the next that is known.
+            let count = 1 + rest[1..].iter().take_while(|(id, entry)| known(*id, entry).is_none()).count();
+            let (run, behind) = rest.split_at(count);
+            let read = self.read(&run.iter().map(|(_, entry)| *entry).collect::<Vec<_>>())?;
+            batches.extend(run.iter().map(|(id, _)| *id).zip(read));
+            rest = behind;
+        }
+        Ok(batches)
     }
 
     /// The index, in the order of the frames.

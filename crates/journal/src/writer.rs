@@ -6,7 +6,7 @@
 //! sync left on the disk cannot be known.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,14 +15,15 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use records::{Batch, JournalId, Position, TopicPartition};
 
+use crate::blocks::{Blocks, Buffer};
 use crate::catalog::Catalog;
 use crate::disk::Disk;
-use crate::frame::{Head, encode_head, frame_len};
-use crate::segment::{SEGMENT_HEADER_LEN, Segment};
+use crate::frame::{encode_head, frame_len};
+use crate::segment::Segment;
 use crate::tracker::Tracker;
 
-/// Slices a vectored write may have (POSIX's `IOV_MAX` on Linux).
-const SLICES_MAX: usize = 1024;
+/// Appends that a group has room for before it grows.
+const GROUP_APPENDS: usize = 1024;
 
 /// How a journal is written.
 #[derive(Debug, Clone)]
@@ -130,7 +131,7 @@ impl<T: Send + 'static> Writer<T> {
             events,
             inflight: VecDeque::new(),
             current: None,
-            heads: Vec::new(),
+            buffer: None,
         };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || thread.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
@@ -238,12 +239,13 @@ struct Thread<T, C> {
     /// Written, not yet committed: the position behind each append, and its token.
     inflight: VecDeque<(Position, T)>,
     current: Option<Current>,
-    /// Kept between groups for its memory.
-    heads: Vec<Head>,
+    /// What the next segment is written from, once the last one is sealed.
+    buffer: Option<Buffer>,
 }
 
 struct Current {
     segment: Arc<Segment>,
+    blocks: Blocks,
     seal_at: Instant,
 }
 
@@ -280,9 +282,13 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
     fn next_work(&mut self) -> Work<T> {
         let mut queue = self.shared.queue.lock();
         loop {
+            // Also where appends never cease.
+            if self.current.as_ref().is_some_and(|current| current.seal_at <= now()) {
+                return Work::Seal;
+            }
             if !queue.appends.is_empty() {
                 queue.bytes = 0;
-                let spare = Vec::with_capacity(queue.appends.len().min(SLICES_MAX));
+                let spare = Vec::with_capacity(queue.appends.len().min(GROUP_APPENDS));
                 return Work::Write(std::mem::replace(&mut queue.appends, spare));
             }
             if std::mem::take(&mut queue.roll) {
@@ -296,7 +302,6 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
                 }
             }
             match &self.current {
-                Some(current) if current.seal_at <= now() => return Work::Seal,
                 Some(current) => {
                     let seal_at = current.seal_at;
                     self.shared.wake.wait_until(&mut queue, seal_at);
@@ -338,41 +343,24 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
         }
         let room = self.options.segment_bytes.max(len);
         let folder = &self.options.folder;
-        let segment = Segment::create(&self.options.disk, folder, self.options.journal, append.position, room)?;
-        segment.file().sync()?;
-        self.options.disk.sync_folder(folder)?;
+        let buffer = self.buffer.take().unwrap_or_else(Buffer::new);
+        let (disk, journal) = (&self.options.disk, self.options.journal);
+        let (segment, blocks) = Segment::create(disk, folder, journal, append.position, room, buffer)?;
         let segment = Arc::new(segment);
         self.catalog.add(segment.clone());
-        self.current = Some(Current { segment, seal_at: now() + self.options.seal_interval });
+        self.current = Some(Current { segment, blocks, seal_at: now() + self.options.seal_interval });
         Ok(room - len)
     }
 
-    /// One vectored write (or a few, where the slices are too many), one sync.
+    /// One write (or a few, where the bytes are many), one sync.
     fn write_run(&mut self, run: &[Append<T>]) -> io::Result<u64> {
-        let current = self.current.as_ref().expect("room_for made one");
-        self.heads.clear();
-        let durable = current.segment.end();
-        let head = |append: &Append<T>| encode_head(append.position, durable, append.topic_partition, &append.batch);
-        self.heads.extend(run.iter().map(head));
-        let slices = run.iter().zip(&self.heads).flat_map(|(append, head)| [&head[..], append.batch.body()]);
-        let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
-        let segment = &current.segment;
+        let Current { segment, blocks, .. } = self.current.as_mut().expect("room_for made one");
         let before = segment.end();
-        let mut rest = &mut slices[..];
-        let mut at = SEGMENT_HEADER_LEN + segment.len();
-        while !rest.is_empty() {
-            let some = rest.len().min(SLICES_MAX);
-            match segment.file().write_at(&rest[..some], at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    IoSlice::advance_slices(&mut rest, written);
-                    at += written as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        for append in run {
+            blocks.push(&encode_head(append.position, before, append.topic_partition, &append.batch))?;
+            blocks.push(append.batch.body())?;
         }
-        segment.file().sync()?;
+        blocks.sync()?;
         segment.index(run.iter().map(|append| (append.topic_partition, append.position, &append.batch)));
         let last = run.last().expect("a run has an append");
         let end = last.position.after(frame_len(&last.batch) as u64);
@@ -399,6 +387,7 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
     fn seal(&mut self) -> io::Result<()> {
         if let Some(current) = self.current.take() {
             current.segment.seal(true)?;
+            self.buffer = Some(current.blocks.into_buffer());
             self.events.sealed(current.segment);
         }
         Ok(())

@@ -33,7 +33,6 @@ pub(crate) struct Inner {
     pub(crate) read_disk_bytes: Counter,
     pub(crate) read_store_bytes: Counter,
     pub(crate) lost_journals: Counter,
-    pub(crate) repaired_batches: Counter,
     pub(crate) retention_bytes: Counter,
 }
 
@@ -55,7 +54,6 @@ impl Default for Metrics {
             read_disk_bytes: Counter::default(),
             read_store_bytes: Counter::default(),
             lost_journals: Counter::default(),
-            repaired_batches: Counter::default(),
             retention_bytes: Counter::default(),
         }))
     }
@@ -84,8 +82,6 @@ impl Metrics {
         registry.register("weir_read_disk_bytes", "Bytes read from the staging disk", m.read_disk_bytes.clone());
         registry.register("weir_read_store_bytes", "Bytes read from data objects", m.read_store_bytes.clone());
         registry.register("weir_lost_journals", "Journals whose disk lost some or all of it", m.lost_journals.clone());
-        let help = "Batches that the staging disk lost and that were uploaded from memory";
-        registry.register("weir_repaired_batches", help, m.repaired_batches.clone());
         let what = "Bytes of records given up for their age or size";
         registry.register("weir_retention_bytes", what, m.retention_bytes.clone());
     }

@@ -253,13 +253,16 @@ fn idle_before(inner: &Inner) -> Timestamp {
     Timestamp(inner.clock.now().0.saturating_sub(expiration))
 }
 
-/// The segment's batches, checked once more, sorted by partition. What the disk lost may still be in memory.
+/// The segment's batches, checked once more, sorted by partition. Most are still in memory, and are taken from there.
 async fn by_partition(
     inner: &Arc<Inner>,
     segment: &Arc<Segment>,
 ) -> Result<BTreeMap<TopicPartition, Vec<Batch>>, UploadError> {
     let (worker, segment) = (inner.clone(), segment.clone());
-    let read = move || segment.read_all(|of, entry, error| remembered(&worker, &segment, of, entry, error));
+    let read = move || {
+        let is_own = segment.journal() == worker.journal_id;
+        segment.read_all(|of, entry| if is_own { remembered(&worker, of, entry) } else { None })
+    };
     let frames = tokio::task::spawn_blocking(read).await.map_err(|_| FetchError::Stopping)??;
     let image = inner.metadata.image();
     let mut sorted: BTreeMap<TopicPartition, Vec<Batch>> = BTreeMap::new();
@@ -271,27 +274,10 @@ async fn by_partition(
     Ok(sorted)
 }
 
-/// A batch of this process's journal that the disk lost, from the tail in memory.
-fn remembered(
-    inner: &Inner,
-    segment: &Segment,
-    of: TopicPartition,
-    entry: &Entry,
-    error: &journal::ReadError,
-) -> Option<Batch> {
-    if segment.journal() != inner.journal_id {
-        return None;
-    }
+/// A batch of this process's journal, from the tail in memory.
+fn remembered(inner: &Inner, of: TopicPartition, entry: &Entry) -> Option<Batch> {
     let partition = inner.partitions.read().get(&of).cloned()?;
     let batch = partition.read_tail(entry.base_offset, entry.next_offset, 1)?.into_iter().next()?;
     let is_it = batch.base_offset() == entry.base_offset && batch.next_offset() == entry.next_offset;
-    if !is_it || batch.check_crc().is_err() {
-        return None;
-    }
-    inner.metrics.get().repaired_batches.inc();
-    tracing::warn!(
-        %error, partition = %of, first_offset = %entry.base_offset, next_offset = %entry.next_offset,
-        "the staging disk lost a batch, which is still in memory: nothing is lost"
-    );
-    Some(batch)
+    (is_it && batch.check_crc().is_ok()).then_some(batch)
 }
