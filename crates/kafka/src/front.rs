@@ -11,7 +11,7 @@ use std::{
 use futures::FutureExt as _;
 
 use crate::{
-    Answers, Context, Limits, Metrics,
+    Answers, Context, Limits, Metrics, Threads,
     connection::End,
     limits::{Admission, Handshakes, LogLimit, Refusal},
     metrics::ListenerMetrics,
@@ -31,14 +31,22 @@ pub struct Front {
     pub(crate) requests: Requests,
     pub(crate) answers: Arc<Answers>,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) threads: Threads,
     connections: AtomicU64,
 }
 
 impl Front {
-    /// A front door with these bounds, counting into these metrics.
+    /// A front door with these bounds, counting into these metrics, that serves connections where they are accepted.
     #[must_use]
     pub fn new(limits: Limits, metrics: Metrics) -> Arc<Self> {
+        Self::on_threads(limits, metrics, Threads::none())
+    }
+
+    /// A front door with these bounds, counting into these metrics, that serves connections over TCP on these threads.
+    #[must_use]
+    pub fn on_threads(limits: Limits, metrics: Metrics, threads: Threads) -> Arc<Self> {
         Arc::new(Self {
+            threads,
             admission: Admission::new(&limits),
             handshakes: Handshakes::new(&limits),
             requests: Requests::new(limits.request_bytes_in_flight_max),

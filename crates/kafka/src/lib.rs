@@ -20,6 +20,7 @@ mod metrics;
 mod quic;
 mod requests;
 mod service;
+mod threads;
 mod windows;
 
 #[cfg(test)]
@@ -37,5 +38,6 @@ pub use listener::{BindError, Listener, ListenerConfig, Protocol};
 pub use metrics::{Metrics, Transport};
 pub use quic::QuicTokenKey;
 pub use service::{Answer, Frame, Service, Step};
+pub use threads::Threads;
 
 pub use wire::Rope;

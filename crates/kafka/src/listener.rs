@@ -24,6 +24,7 @@ use crate::{
     limits::Place,
     metrics::{Counted, ListenerMetrics},
     quic,
+    threads::Turn,
 };
 
 /// Connections that the system keeps for us while we are busy.
@@ -284,7 +285,12 @@ async fn accept<S: Service>(socket: TcpListener, tls: Option<Arc<tls::Server>>, 
             }
         };
         match connections.front.admission.connection(peer.ip()) {
-            Ok(place) => drop(tasks.spawn(connections.clone().serve_tcp(stream, peer, tls.clone(), place))),
+            Ok(place) => {
+                let Ok(stream) = stream.into_std() else { continue };
+                let (thread, turn) = connections.front.threads.next();
+                let places = (place, turn);
+                tasks.spawn_on(connections.clone().serve_tcp(stream, peer, tls.clone(), places), &thread);
+            }
             Err(refusal) => {
                 connections.front.refused(refusal, &connections.door.info.name, peer.ip(), &connections.door.metrics);
             }
@@ -295,11 +301,19 @@ async fn accept<S: Service>(socket: TcpListener, tls: Option<Arc<tls::Server>>, 
 }
 
 impl<S: Service> Connections<S> {
-    async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr, tls: Option<Arc<tls::Server>>, _place: Place) {
-        // Answers are written whole; waiting to fill a packet would only delay them.
-        if stream.set_nodelay(true).is_err() {
+    async fn serve_tcp(
+        self,
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+        tls: Option<Arc<tls::Server>>,
+        _places: (Place, Turn),
+    ) {
+        // From now on this thread is told of what comes. Answers are written whole; waiting to fill a packet would only
+        // delay them.
+        let Ok(stream) = TcpStream::from_std(stream).and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        else {
             return;
-        }
+        };
         let _open = Counted::new(&self.door.metrics.open);
         let peer_address = peer;
         let peer = Peer::Fixed(peer);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use kafka::api::ApiMetrics;
-use kafka::{Front, Listener, ListenerConfig};
+use kafka::{Front, Listener, ListenerConfig, Threads};
 use metadata::Controller;
 use objects::cache::Reader;
 use parking_lot::Mutex;
@@ -102,7 +102,8 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     front_metrics.register(&mut registry);
     let api_metrics = ApiMetrics::default();
     api_metrics.register(&mut registry);
-    let front = Front::new(front_limits(&config.limits), front_metrics);
+    let threads = Threads::start(processors()).context("the threads for connections cannot be started")?;
+    let front = Front::on_threads(front_limits(&config.limits), front_metrics, threads);
     let lane =
         objects::Lane::start(lane_threads(&config.cache)).context("the threads for readers cannot be started")?;
     let reader = Reader::in_lane(store.for_reading().clone(), cache_options(&config.cache), lane);
@@ -226,9 +227,14 @@ pub(crate) fn bytes(number: u64) -> usize {
 /// Half of the processors, unless a number is given.
 fn lane_threads(cache: &config::Cache) -> usize {
     match cache.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
+        0 => processors().div_ceil(2),
         threads => threads as usize,
     }
+}
+
+/// What this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn cache_options(cache: &config::Cache) -> objects::cache::Options {
