@@ -277,7 +277,8 @@ fn a_segment_is_sealed_in_time_also_where_appends_never_cease() {
     let disk = Memory::new();
     let interval = Duration::from_millis(300);
     let running = start(&disk, 1 << 20, interval);
-    let append = |offset: i64| running.writer.append(partition(0), batch(offset, b"v"), offset.cast_unsigned()).unwrap();
+    let append =
+        |offset: i64| running.writer.append(partition(0), batch(offset, b"v"), offset.cast_unsigned()).unwrap();
     append(0);
     assert_eq!(running.next(), Event::Committed(0));
     disk.hang(Call::Sync);

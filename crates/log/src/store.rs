@@ -344,11 +344,25 @@ impl Log {
         }
     }
 
+    /// Ends the log: as [`Log::retire`], and reading ends too.
+    pub async fn close(self, deadline: Duration) -> u64 {
+        let left = self.retire(deadline).await;
+        self.end();
+        left
+    }
+
+    /// Nothing is read any more; whoever waits is told to ask again.
+    pub fn end(&self) {
+        for partition in self.inner.partitions.write().drain() {
+            partition.1.close();
+        }
+    }
+
     /// Takes no more appends, commits those it took, uploads everything if the store lets it within `deadline`, and
-    /// ends the log's tasks.
+    /// ends the log's tasks. What is committed can still be read.
     ///
     /// Returns the bytes that are left on the staging disk for the next start.
-    pub async fn close(self, deadline: Duration) -> u64 {
+    pub async fn retire(&self, deadline: Duration) -> u64 {
         let inner = self.inner.clone();
         let closer = inner.clone();
         let closed = tokio::task::spawn_blocking(move || closer.journal.close()).await;
@@ -381,9 +395,6 @@ impl Log {
         inner.stop.cancel();
         inner.tasks.close();
         inner.tasks.wait().await;
-        for partition in inner.partitions.write().drain() {
-            partition.1.close();
-        }
         inner.catalog.usage().staged_bytes
     }
 }

@@ -93,7 +93,10 @@ impl Serving {
 
     /// Answers what was taken, and uploads what it can in that time. Returns the bytes that stay on the staging disk.
     pub(crate) async fn close(&self, deadline: Duration) -> u64 {
-        self.now.load_full().close(deadline).await
+        let now = self.now.load_full();
+        let left = now.retire(deadline).await;
+        now.log.end();
+        left
     }
 
     /// Opens everything anew whenever the journal failed and its disk works again, until the stop. Reading goes on while
@@ -120,19 +123,22 @@ impl Serving {
     async fn reopen(&self) -> anyhow::Result<()> {
         let old = self.now.load_full();
         old.log.probe().await.context("the staging disk")?;
-        old.close(Duration::ZERO).await;
+        old.retire(Duration::ZERO).await;
+        // Until this is done, and however often it fails, the old one is read from.
         self.now.store(Arc::new(self.ground.open().await?));
+        old.log.end();
         Ok(())
     }
 }
 
 impl Opened {
-    async fn close(&self, deadline: Duration) -> u64 {
+    /// Ends everything but reading. Returns the bytes that stay on the staging disk.
+    async fn retire(&self, deadline: Duration) -> u64 {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.coordinator.shutdown().await;
-        self.log.clone().close(deadline).await
+        self.log.retire(deadline).await
     }
 }
 
