@@ -12,7 +12,9 @@
 //! summed twice on the way in, and a byte that changes in memory in between is found when the frame is read (decision 0003).
 
 use bytes::{Buf, BufMut, Bytes};
-use records::{Batch, BatchError, HEADER_LEN, LeaderEpoch, Offset, Partition, Position, TopicId, TopicPartition};
+use records::{
+    Batch, BatchError, HEADER_LEN, Header, LeaderEpoch, Offset, Partition, Position, TopicId, TopicPartition,
+};
 
 /// Bytes of a frame before its batch.
 pub const FRAME_HEADER_LEN: usize = 56;
@@ -20,7 +22,7 @@ pub const FRAME_HEADER_LEN: usize = 56;
 /// Where the summed part of a frame begins.
 const SUMMED_FROM: usize = 8;
 /// What is written before the batch's body.
-const HEAD_LEN: usize = FRAME_HEADER_LEN + HEADER_LEN;
+pub(crate) const HEAD_LEN: usize = FRAME_HEADER_LEN + HEADER_LEN;
 
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -55,8 +57,8 @@ pub enum FrameError {
     /// The batch's bytes are not those that were written.
     #[error("the frame holds no record batch: {0}")]
     Batch(#[from] BatchError),
-    /// The frame and its batch name different offsets or epochs.
-    #[error("frame and batch disagree about base offset or leader epoch")]
+    /// The frame and its batch name different offsets, epochs or lengths.
+    #[error("frame and batch disagree about base offset, leader epoch or length")]
     Disagree,
 }
 
@@ -102,9 +104,20 @@ pub(crate) fn encode_head(
     head
 }
 
-/// Reads the frame at the start of `bytes`, which lie at `position` in their journal. Checks everything that was
-/// promised when it was written; the batch is a slice of `bytes`.
-pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameError> {
+/// What comes before a batch's body, as it was read.
+#[derive(Debug)]
+pub(crate) struct ReadHead {
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) header: Header,
+    /// Everything below was durable before the frame was written.
+    pub(crate) durable: Position,
+    /// Bytes of the whole frame.
+    pub(crate) len: usize,
+}
+
+/// Reads what comes before a batch's body, at the start of `bytes`, of a frame that lies at `position` in its journal.
+/// Checks all that was promised of it when it was written.
+pub(crate) fn decode_head(bytes: &[u8], position: Position) -> Result<ReadHead, FrameError> {
     if bytes.len() < FRAME_HEADER_LEN {
         return if bytes.iter().all(|byte| *byte == 0) {
             Err(FrameError::Empty)
@@ -118,7 +131,7 @@ pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameEr
     if len == 0 {
         return Err(FrameError::Empty);
     }
-    if len < HEAD_LEN || len > bytes.len() {
+    if len < HEAD_LEN || bytes.len() < HEAD_LEN {
         return Err(FrameError::Short { have: bytes.len(), want: len.max(HEAD_LEN) });
     }
     let found_position = Position(head.get_u64());
@@ -136,11 +149,22 @@ pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameEr
         TopicPartition { topic: TopicId(uuid::Uuid::from_bytes(topic)), partition: Partition(head.get_i32()) };
     let epoch = LeaderEpoch(head.get_i32());
     let base_offset = Offset(head.get_i64());
-    let batch = Batch::decode(bytes.slice(FRAME_HEADER_LEN..len))?;
-    batch.check_crc()?;
-    if batch.header().base_offset != base_offset || batch.header().leader_epoch != epoch {
+    let header = Header::decode(&bytes[FRAME_HEADER_LEN..HEAD_LEN])?;
+    if header.base_offset != base_offset || header.leader_epoch != epoch || FRAME_HEADER_LEN + header.len() != len {
         return Err(FrameError::Disagree);
     }
+    Ok(ReadHead { topic_partition, header, durable, len })
+}
+
+/// Reads the frame at the start of `bytes`, which lie at `position` in their journal. Checks everything that was
+/// promised when it was written; the batch is a slice of `bytes`.
+pub(crate) fn decode(bytes: &Bytes, position: Position) -> Result<Frame, FrameError> {
+    let ReadHead { topic_partition, durable, len, .. } = decode_head(bytes, position)?;
+    if len > bytes.len() {
+        return Err(FrameError::Short { have: bytes.len(), want: len });
+    }
+    let batch = Batch::decode(bytes.slice(FRAME_HEADER_LEN..len))?;
+    batch.check_crc()?;
     Ok(Frame { topic_partition, batch, durable, len })
 }
 

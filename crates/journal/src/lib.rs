@@ -18,6 +18,7 @@
 //! | `staging.rs` | the folders of journals, and what tells a lost one |
 //! | `blocks.rs` | appending to a file in whole blocks, past the page cache |
 //! | `frame.rs` | the bytes of one append, and their checks |
+//! | `footer.rs` | the heads of all frames at the end of a sealed segment |
 //! | `segment.rs` | one file: its header, its index, reading |
 //! | `catalog.rs` | which segments there are, across journals |
 //! | `writer.rs` | the queue and the thread that drains it: group commit |
@@ -27,6 +28,7 @@
 mod blocks;
 mod catalog;
 mod disk;
+mod footer;
 mod frame;
 #[cfg(any(test, feature = "faults"))]
 pub mod memory;
@@ -41,7 +43,7 @@ mod writer;
 pub use catalog::{Catalog, Located, Usage};
 pub use disk::{BLOCK_BYTES, Disk, File, System};
 pub use frame::{FRAME_HEADER_LEN, FrameError};
-pub use recover::{RecoverError, Recovered, TornTail, recover};
+pub use recover::{Depth, RecoverError, Recovered, TornTail, recover};
 pub use segment::{Entry, ReadError, Segment};
 pub use staging::Staging;
 pub use tracker::Tracker;

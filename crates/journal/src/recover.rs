@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use records::{Batch, JournalId, Position, TopicPartition};
+use records::{Header, JournalId, Position, TopicPartition};
 
 use crate::disk::BLOCK_BYTES;
-use crate::frame::{self, FrameError};
+use crate::footer::{self, Known};
+use crate::frame::{self, FRAME_HEADER_LEN, FrameError};
 use crate::segment::{ReadError, SEGMENT_HEADER_LEN, Segment};
 use crate::staging::{MARKER, Staging};
 
@@ -60,7 +61,16 @@ pub struct Recovered {
     pub durable: Position,
 }
 
-/// Reads what a journal holds from `uploaded` on; older segments are deleted. `visit` sees every batch that is not
+/// How closely a journal is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Sealed segments are known by their footers; what their disk lost since is found out when they are read.
+    Footers,
+    /// Every batch is read.
+    Batches,
+}
+
+/// Reads what a journal holds from `uploaded` on; older segments are deleted. `visit` sees every batch's header that is not
 /// uploaded yet, in the order of the appends. `end` is the journal's end where one was written down, when it was closed or
 /// sealed: nothing behind it is looked at, and what was cut off there goes (R2), so that the next start need not read it
 /// again. Blocks on the disk.
@@ -72,7 +82,8 @@ pub fn recover(
     journal: JournalId,
     uploaded: Position,
     end: Option<Position>,
-    visit: &mut dyn FnMut(TopicPartition, &Batch),
+    depth: Depth,
+    visit: &mut dyn FnMut(TopicPartition, &Header),
 ) -> Result<Recovered, RecoverError> {
     let folder = staging.folder(journal);
     match staging.disk().open(&folder.join(MARKER)) {
@@ -114,23 +125,28 @@ pub fn recover(
             }
             Err(error) => return Err(error.into()),
         };
-        let scan = Scan::of(&segment, end).map_err(io)?;
+        let footer = (depth == Depth::Footers).then(|| Scan::of_footer(&segment)).flatten();
+        let footer = footer.filter(|scan| end.is_none_or(|end| scan.end <= end));
+        let has_footer = footer.is_some();
+        let scan = footer.map_or_else(|| Scan::of(&segment, end), Ok).map_err(io)?;
         // Another segment is begun, an end written down, after everything before was durable. A disk that lost what was
         // durable is not written to: the next try must see the same.
-        let is_durable = end.is_some() || next_first.is_some() || scan.durable > scan.end;
+        let is_durable = has_footer || end.is_some() || next_first.is_some() || scan.durable > scan.end;
         let segment = if is_durable { segment } else { rewrite(staging, &segment, &scan)? };
         recovered.torn = scan.torn(segment.path());
         recovered.durable = recovered.durable.max(scan.durable);
-        for (topic_partition, position, batch) in &scan.frames {
-            if *position >= uploaded {
-                visit(*topic_partition, batch);
-            }
+        for frame in scan.frames.iter().filter(|frame| frame.position >= uploaded) {
+            visit(frame.topic_partition, &frame.header);
         }
-        segment
-            .index(scan.frames.iter().map(|(topic_partition, position, batch)| (*topic_partition, *position, batch)));
+        segment.index(scan.frames.iter().map(|frame| (frame.topic_partition, frame.position, &frame.header)));
         segment.publish(scan.end);
-        // Bytes that could not be read stay where they are, for a person to look at.
-        segment.seal(recovered.torn.is_none()).map_err(io)?;
+        if has_footer {
+            segment.mark_sealed();
+        } else {
+            // Bytes that could not be read stay where they are, for a person to look at.
+            let cut = recovered.torn.is_none() && !scan.ends_in_footer;
+            segment.seal(cut.then_some(0)).map_err(io)?;
+        }
         if segment.is_empty() || segment.end() <= uploaded {
             staging.disk().remove(path).map_err(io)?;
         } else {
@@ -145,18 +161,31 @@ pub fn recover(
 struct Scan {
     /// The file, as far as it was looked at.
     bytes: Bytes,
-    frames: Vec<(TopicPartition, Position, Batch)>,
+    frames: Vec<Known>,
     /// Position after the last frame that can be read.
     end: Position,
     /// Where in the bytes that is.
     at: usize,
     /// Why the next frame cannot be read, if something is there.
     reason: Option<String>,
+    /// Behind the frames stands a footer, or what was one.
+    ends_in_footer: bool,
     /// How far everything was durable for sure, as the frames say, also those behind one that cannot be read.
     durable: Position,
 }
 
 impl Scan {
+    /// What the footer says of a segment that has one: it was sealed, and durable before.
+    fn of_footer(segment: &Segment) -> Option<Self> {
+        let file = segment.file();
+        let size = file.size().ok()?;
+        let frames = footer::read(size, SEGMENT_HEADER_LEN, segment.first(), |bytes, at| file.read_at(bytes, at))?;
+        let end = frames
+            .last()
+            .map_or(segment.first(), |last| last.position.after((FRAME_HEADER_LEN + last.header.len()) as u64));
+        Some(Self { bytes: Bytes::new(), frames, end, at: 0, reason: None, ends_in_footer: true, durable: end })
+    }
+
     /// Reads a segment's frames, up to the journal's end where that is known.
     fn of(segment: &Segment, journal_end: Option<Position>) -> io::Result<Self> {
         let mut len = segment.file().size()?;
@@ -165,15 +194,17 @@ impl Scan {
         }
         let bytes = read_what_can_be(segment, usize::try_from(len).map_err(io::Error::other)?)?;
         let mut at = usize::try_from(SEGMENT_HEADER_LEN).expect("a small constant").min(bytes.len());
+        let ends_in_footer = |at: usize| bytes[at..].starts_with(footer::MARK);
         let (mut end, mut durable) = (segment.first(), segment.first());
         let mut frames = Vec::new();
         let reason = loop {
-            if at == bytes.len() {
+            if at == bytes.len() || ends_in_footer(at) {
                 break None;
             }
             match frame::decode(&bytes.slice(at..), end) {
                 Ok(frame) => {
-                    frames.push((frame.topic_partition, end, frame.batch));
+                    let header = frame.batch.header().clone();
+                    frames.push(Known { topic_partition: frame.topic_partition, position: end, header });
                     at += frame.len;
                     durable = durable.max(frame.durable);
                     end = end.after(frame.len as u64);
@@ -186,7 +217,8 @@ impl Scan {
         if reason.is_some() {
             durable = durable.max(frame::durable_behind(&bytes.slice(at..), end).unwrap_or_default());
         }
-        Ok(Self { bytes, frames, end, at, reason, durable })
+        let ends_in_footer = ends_in_footer(at);
+        Ok(Self { bytes, frames, end, at, reason, ends_in_footer, durable })
     }
 
     fn torn(&self, path: &Path) -> Option<TornTail> {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
-use records::{Batch, JournalId, Offset, Position, Timestamp, TopicPartition};
+use records::{Batch, Header, JournalId, Offset, Position, Timestamp, TopicPartition};
 
 use crate::blocks::{Blocks, Buffer};
 use crate::disk::{BLOCK_BYTES, Disk, File};
@@ -81,11 +81,11 @@ pub struct Entry {
 
 impl Entry {
     /// What the index keeps of a batch; the segment adds where it lies.
-    pub(crate) fn of(batch: &Batch) -> Self {
+    pub(crate) fn of(header: &Header) -> Self {
         Self {
-            base_offset: batch.base_offset(),
-            next_offset: batch.next_offset(),
-            max_timestamp: batch.header().max_timestamp,
+            base_offset: header.base_offset,
+            next_offset: header.next_offset(),
+            max_timestamp: header.max_timestamp,
             at: 0,
             len: 0,
         }
@@ -243,10 +243,10 @@ impl Segment {
     }
 
     /// Takes a frame into the index. `end` follows with [`Segment::publish`].
-    pub(crate) fn index<'a>(&self, frames: impl Iterator<Item = (TopicPartition, Position, &'a Batch)>) {
+    pub(crate) fn index<'a>(&self, frames: impl Iterator<Item = (TopicPartition, Position, &'a Header)>) {
         let mut index = self.index.write();
-        for (topic_partition, position, batch) in frames {
-            let (entry, len) = (Entry::of(batch), frame::frame_len(batch));
+        for (topic_partition, position, header) in frames {
+            let (entry, len) = (Entry::of(header), FRAME_HEADER_LEN + header.len());
             let at = u32::try_from(position.0 - self.first.0).expect("a segment is under 4 GiB");
             let len = u32::try_from(len).expect("a frame is under 4 GiB");
             let entries = index.entry(topic_partition).or_default();
@@ -261,14 +261,19 @@ impl Segment {
         assert!(before <= end.0, "a segment's end moved back from {before} to {end}");
     }
 
-    /// Nothing more comes. `cut` gives the preallocated rest back.
-    pub(crate) fn seal(&self, cut: bool) -> io::Result<()> {
-        if cut {
-            self.file.set_len(SEGMENT_HEADER_LEN + self.len())?;
+    /// Nothing more comes, and what is behind `footer` bytes after the last frame goes. Without it, all stays as it is.
+    pub(crate) fn seal(&self, footer: Option<u64>) -> io::Result<()> {
+        if let Some(footer) = footer {
+            self.file.set_len(SEGMENT_HEADER_LEN + self.len() + footer)?;
         }
         self.file.sync()?;
-        self.sealed.store(true, Ordering::Release);
+        self.mark_sealed();
         Ok(())
+    }
+
+    /// Nothing more comes, and its file is durable as it is.
+    pub(crate) fn mark_sealed(&self) {
+        self.sealed.store(true, Ordering::Release);
     }
 
     /// The partitions that have batches here.

@@ -12,7 +12,8 @@ use records::{
 use crate::memory::{Call, Memory};
 use crate::segment::SEGMENT_HEADER_LEN;
 use crate::{
-    AppendError, Catalog, Committed, Entry, Options, ReadError, RecoverError, Segment, Staging, Stats, Tracker, Writer,
+    AppendError, Catalog, Committed, Depth, Entry, Options, ReadError, RecoverError, Segment, Staging, Stats, Tracker,
+    Writer,
 };
 
 const JOURNAL: JournalId = JournalId(7);
@@ -116,8 +117,8 @@ fn recover_up_to(
     end: Option<Position>,
 ) -> (crate::Recovered, Vec<(i32, Offset)>) {
     let mut seen = Vec::new();
-    let recovered = crate::recover(&staging.into(), JOURNAL, uploaded, end, &mut |id, batch| {
-        seen.push((id.partition.0, batch.base_offset()));
+    let recovered = crate::recover(&staging.into(), JOURNAL, uploaded, end, Depth::Batches, &mut |id, header| {
+        seen.push((id.partition.0, header.base_offset));
     });
     (recovered.unwrap(), seen)
 }
@@ -161,7 +162,8 @@ fn segments_are_sealed_by_size_and_follow_each_other() {
     for segment in &segments {
         assert!(segment.is_sealed() && segment.len() <= 1000);
         let on_disk = segment.path().metadata().unwrap().len();
-        assert_eq!(on_disk, SEGMENT_HEADER_LEN + segment.len(), "the preallocated rest is given back");
+        let footer = 20 + 117 * segment.entries();
+        assert_eq!(on_disk, SEGMENT_HEADER_LEN + segment.len() + footer, "the preallocated rest is given back");
     }
     assert_eq!(running.writer.append(partition(0), batch(50, b"late"), 50), Err(AppendError::Ended));
 }
@@ -268,8 +270,53 @@ fn a_wiped_disk_is_not_an_empty_journal() {
     running.writer.close();
     std::fs::remove_dir_all(Staging::new(staging.path()).folder(JOURNAL)).unwrap();
     std::fs::create_dir(Staging::new(staging.path()).folder(JOURNAL)).unwrap();
-    let lost = crate::recover(&Staging::new(staging.path()), JOURNAL, Position(0), None, &mut |_, _| {});
+    let lost =
+        crate::recover(&Staging::new(staging.path()), JOURNAL, Position(0), None, Depth::Footers, &mut |_, _| {});
     assert!(matches!(lost, Err(RecoverError::Lost(_))), "J4: {lost:?}");
+}
+
+#[test]
+fn footers_tell_what_the_frames_tell() {
+    let staging = tempfile::tempdir().unwrap();
+    let running = start(staging.path(), 2000, Duration::from_secs(60));
+    running.fill(50);
+    running.writer.close();
+    let recovered = |depth| {
+        let mut seen = Vec::new();
+        let staging = Staging::new(staging.path());
+        let recovered = crate::recover(&staging, JOURNAL, Position(500), None, depth, &mut |id, header| {
+            seen.push((id, header.clone()));
+        });
+        let recovered = recovered.unwrap();
+        let entries = |segment: &Arc<Segment>| segment.locate(partition(0), Offset(0), usize::MAX);
+        let segments: Vec<_> = recovered.segments.iter().map(|one| (one.first(), one.end(), entries(one))).collect();
+        assert!(recovered.segments.iter().all(|one| one.is_sealed() && read(one, partition(0), 0).len() > 1));
+        (segments, seen, recovered.end, recovered.durable)
+    };
+    let by_frames = recovered(Depth::Batches);
+    assert_eq!(recovered(Depth::Footers), by_frames);
+    assert_eq!(recovered(Depth::Batches), by_frames, "the footers are still there, and in nobody's way");
+    // A body that nobody reads may be damaged; a footer that is, is done without.
+    let segments = crate::recover(&staging.path().into(), JOURNAL, Position(500), None, Depth::Footers, &mut |_, _| {});
+    let segment = &segments.unwrap().segments[1];
+    let flip = |at: u64| {
+        let mut byte = [0];
+        segment.file().read_at(&mut byte, at).unwrap();
+        segment.file().write_all_at(&[byte[0] ^ 4], at).unwrap();
+    };
+    let body = SEGMENT_HEADER_LEN + segment.len() - 1;
+    flip(body);
+    assert_eq!(recovered_ends(staging.path(), Depth::Footers), (by_frames.2, false));
+    assert!(recovered_ends(staging.path(), Depth::Batches).0 < by_frames.2);
+    flip(body);
+    flip(SEGMENT_HEADER_LEN + segment.len() + 50);
+    assert_eq!(recovered_ends(staging.path(), Depth::Footers), (by_frames.2, false));
+}
+
+/// Where the journal ends, and whether something behind that could not be read.
+fn recovered_ends(staging: &Path, depth: Depth) -> (Position, bool) {
+    let recovered = crate::recover(&staging.into(), JOURNAL, Position(500), None, depth, &mut |_, _| {}).unwrap();
+    (recovered.end, recovered.torn.is_some())
 }
 
 #[test]
@@ -345,7 +392,7 @@ fn damage_below_what_was_durable_is_told_from_a_write_that_was_cut_off() {
     let disk = Memory::new();
     start(&disk, 1 << 20, Duration::from_secs(60)).fill(3);
     disk.fail(Call::Read, io::ErrorKind::Other, usize::MAX);
-    let given = crate::recover(&Staging::from(&disk), JOURNAL, Position(0), None, &mut |_, _| {});
+    let given = crate::recover(&Staging::from(&disk), JOURNAL, Position(0), None, Depth::Footers, &mut |_, _| {});
     assert!(matches!(given, Err(RecoverError::Io { .. } | RecoverError::Read(_))), "{given:?}");
 }
 
@@ -439,7 +486,7 @@ fn a_power_cut_at_any_write_of_a_recovery_loses_nothing() {
         disk.fail(Call::Sync, io::ErrorKind::Other, usize::from(calls % 4 == 3));
         disk.fail(Call::Write, io::ErrorKind::Other, usize::from(calls % 4 == 2));
         disk.fail(Call::SyncFolder, io::ErrorKind::Other, usize::from(calls % 4 == 1));
-        let _ = crate::recover(&Staging::from(&disk), JOURNAL, Position(0), None, &mut |_, _| {});
+        let _ = crate::recover(&Staging::from(&disk), JOURNAL, Position(0), None, Depth::Footers, &mut |_, _| {});
         disk.heal();
         disk.cut_power();
         let (recovered, seen) = recover(&disk, Position(0));
@@ -476,7 +523,7 @@ fn a_segment_of_a_newer_version_is_refused_and_not_taken_for_a_torn_one() {
     let crc = crc32c::crc32c(&bytes[..28]);
     bytes[28..32].copy_from_slice(&crc.to_be_bytes());
     staging.disk().write(&path, &bytes).unwrap();
-    let refused = crate::recover(&staging, JOURNAL, Position(0), None, &mut |_, _| {});
+    let refused = crate::recover(&staging, JOURNAL, Position(0), None, Depth::Footers, &mut |_, _| {});
     assert!(matches!(refused, Err(RecoverError::Read(ReadError::Foreign { .. }))), "{refused:?}");
 }
 

@@ -18,6 +18,7 @@ use records::{Batch, JournalId, Position, TopicPartition};
 use crate::blocks::{Blocks, Buffer};
 use crate::catalog::Catalog;
 use crate::disk::Disk;
+use crate::footer::Footer;
 use crate::frame::{encode_head, frame_len};
 use crate::segment::Segment;
 use crate::tracker::Tracker;
@@ -246,6 +247,7 @@ struct Thread<T, C> {
 struct Current {
     segment: Arc<Segment>,
     blocks: Blocks,
+    footer: Footer,
     seal_at: Instant,
 }
 
@@ -348,20 +350,23 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
         let (segment, blocks) = Segment::create(disk, folder, journal, append.position, room, buffer)?;
         let segment = Arc::new(segment);
         self.catalog.add(segment.clone());
-        self.current = Some(Current { segment, blocks, seal_at: now() + self.options.seal_interval });
+        self.current =
+            Some(Current { segment, blocks, footer: Footer::new(), seal_at: now() + self.options.seal_interval });
         Ok(room - len)
     }
 
     /// One write (or a few, where the bytes are many), one sync.
     fn write_run(&mut self, run: &[Append<T>]) -> io::Result<u64> {
-        let Current { segment, blocks, .. } = self.current.as_mut().expect("room_for made one");
+        let Current { segment, blocks, footer, .. } = self.current.as_mut().expect("room_for made one");
         let before = segment.end();
         for append in run {
-            blocks.push(&encode_head(append.position, before, append.topic_partition, &append.batch))?;
+            let head = encode_head(append.position, before, append.topic_partition, &append.batch);
+            footer.push(&head);
+            blocks.push(&head)?;
             blocks.push(append.batch.body())?;
         }
         blocks.sync()?;
-        segment.index(run.iter().map(|append| (append.topic_partition, append.position, &append.batch)));
+        segment.index(run.iter().map(|append| (append.topic_partition, append.position, append.batch.header())));
         let last = run.last().expect("a run has an append");
         let end = last.position.after(frame_len(&last.batch) as u64);
         segment.publish(end);
@@ -386,9 +391,15 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
 
     fn seal(&mut self) -> io::Result<()> {
         if let Some(current) = self.current.take() {
-            current.segment.seal(true)?;
-            self.buffer = Some(current.blocks.into_buffer());
-            self.events.sealed(current.segment);
+            let Current { segment, mut blocks, footer, .. } = current;
+            let footer = footer.finish().unwrap_or_default();
+            if !footer.is_empty() {
+                blocks.push(&footer)?;
+                blocks.sync()?;
+            }
+            segment.seal(Some(footer.len() as u64))?;
+            self.buffer = Some(blocks.into_buffer());
+            self.events.sealed(segment);
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ mod waiter;
 
 pub use commit::Token;
 pub use fetch::FetchError;
-pub use journal::Staging;
+pub use journal::{Depth, Staging};
 pub use metrics::Metrics;
 pub use partition::{AppendError, Appended, Partition};
 pub use producers::{Past, Producer, Producers, SequenceError};

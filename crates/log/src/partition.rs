@@ -254,7 +254,7 @@ impl Partition {
             journal::AppendError::Ended => AppendError::JournalEnded,
         })?;
         state.next_offset = next_offset;
-        state.producers.applied(&tail, at);
+        state.producers.applied(tail.header(), at);
         if state.producers.len() > self.producers_max + self.producers_max / 8 {
             state.producers.expire(Timestamp(i64::MIN), self.producers_max);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use records::{Batch, Header, Offset, ProducerEpoch, ProducerId, Timestamp};
+use records::{Header, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// How many batches of a producer are remembered: `max.in.flight.requests.per.connection` may be up to this.
 const REMEMBERED: usize = 5;
@@ -108,16 +108,15 @@ impl Producers {
     }
 
     /// Remembers a batch that was appended at this time; its offset is assigned.
-    pub fn applied(&mut self, batch: &Batch, at: Timestamp) {
-        let header = batch.header();
+    pub fn applied(&mut self, header: &Header, at: Timestamp) {
         if header.producer_id == ProducerId::NONE || header.base_sequence < 0 {
             return;
         }
         let past = Past {
             first_sequence: header.base_sequence,
             last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
-            base_offset: batch.base_offset(),
-            next_offset: batch.next_offset(),
+            base_offset: header.base_offset,
+            next_offset: header.next_offset(),
             timestamp: header.max_timestamp,
         };
         let known = self.by_id.entry(header.producer_id).or_insert_with(|| Producer {

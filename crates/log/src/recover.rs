@@ -339,11 +339,12 @@ async fn scan(
         JournalState::Sealed { end } => Some(end),
         _ => journal.closed,
     };
+    let depth = options.depth;
     let scan = move || {
         let (mut ends, mut producers) = (HashMap::new(), HashMap::<TopicPartition, Producers>::new());
-        let recovered = journal::recover(&staging, id, uploaded, written_end, &mut |topic_partition, batch| {
-            ends.insert(topic_partition, batch.next_offset());
-            producers.entry(topic_partition).or_default().applied(batch, now);
+        let recovered = journal::recover(&staging, id, uploaded, written_end, depth, &mut |topic_partition, header| {
+            ends.insert(topic_partition, header.next_offset());
+            producers.entry(topic_partition).or_default().applied(header, now);
         });
         recovered.map(|recovered| (recovered, ends, producers))
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use journal::{Catalog, Staging, Writer};
+use journal::{Catalog, Depth, Staging, Writer};
 use metadata::Command;
 use parking_lot::RwLock;
 use records::{Batch, BrokerId, Clock, Incarnation, JournalId, Random, Timestamp, TopicPartition};
@@ -25,6 +25,8 @@ use crate::snapshot::{self, SnapshotRef};
 pub struct Options {
     /// Folder on local SSD.
     pub staging: Staging,
+    /// How closely what lies there is looked at first.
+    pub depth: Depth,
     /// A segment is sealed before it grows beyond this.
     pub segment_bytes: u64,
     /// A segment is sealed this long after its first byte.

@@ -221,7 +221,7 @@ impl Uploader {
                 None => snapshot::load(inner, topic_partition, &SnapshotRef { below: state.frontier }).await?,
             };
             for batch in &batches {
-                producers.applied(batch, now);
+                producers.applied(batch.header(), now);
             }
             producers.expire(idle, inner.options.producers_max);
             let producer_snapshot = snapshot::encode(&producers);

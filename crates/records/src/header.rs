@@ -196,6 +196,12 @@ impl Header {
         self.base_offset.after(i64::from(self.last_offset_delta))
     }
 
+    /// The offset after the last record.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.last_offset().after(1)
+    }
+
     /// The header as it lies on disk and on the wire.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {

@@ -15,7 +15,7 @@ use coordinator::Coordinator;
 use futures::future::join_all;
 use kafka::api::{Api, ApiMetrics, Handler, Parts, SessionLimits, Settings};
 use kafka::{Frame, Service, Step};
-use log::Log;
+use log::{Depth, Log};
 use metadata::{Command, Configs, Reply};
 use objects::cache::Reader;
 use records::{TopicId, TopicPartition};
@@ -82,7 +82,7 @@ impl Service for Serving {
 impl Serving {
     /// Registers the broker, recovers what earlier incarnations left on the staging disk, and loads the groups.
     pub(crate) async fn open(ground: Ground) -> anyhow::Result<Self> {
-        let now = ArcSwap::from_pointee(ground.open().await?);
+        let now = ArcSwap::from_pointee(ground.open(Depth::Footers).await?);
         Ok(Self { ground, now })
     }
 
@@ -125,7 +125,8 @@ impl Serving {
         old.log.probe().await.context("the staging disk")?;
         old.retire(Duration::ZERO).await;
         // Until this is done, and however often it fails, the old one is read from.
-        self.now.store(Arc::new(self.ground.open().await?));
+        // A disk that failed once is not believed: what it holds is read.
+        self.now.store(Arc::new(self.ground.open(Depth::Batches).await?));
         old.log.end();
         Ok(())
     }
@@ -143,7 +144,7 @@ impl Opened {
 }
 
 impl Ground {
-    async fn open(&self) -> anyhow::Result<Opened> {
+    async fn open(&self, depth: Depth) -> anyhow::Result<Opened> {
         let Environment { clock, random } = self.environment.clone();
         let metadata = self.metadata.clone();
         let identity = self.register(&metadata).await?;
@@ -156,7 +157,8 @@ impl Ground {
             random: random.clone(),
             metrics: self.log_metrics.clone(),
         };
-        let log = Log::open(log_options(&self.config), identity, environment).await.context("recovery failed")?;
+        let log =
+            Log::open(log_options(&self.config, depth), identity, environment).await.context("recovery failed")?;
         let coordinator = self.coordinator(&log, &metadata).await?;
         let parts = Parts {
             log: log.clone(),
@@ -223,8 +225,9 @@ impl Ground {
     }
 }
 
-fn log_options(config: &Config) -> log::Options {
+fn log_options(config: &Config, depth: Depth) -> log::Options {
     log::Options {
+        depth,
         staging: log::Staging::new(&config.staging.dir),
         segment_bytes: config.staging.segment_bytes,
         seal_interval: Duration::from_millis(config.staging.seal_interval_ms),

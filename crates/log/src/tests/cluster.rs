@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use journal::Staging;
 use journal::memory::Memory;
+use journal::{Depth, Staging};
 use metadata::{Command, Configs, Controller, Image, PartitionState, Reply};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -196,6 +196,7 @@ pub(super) struct Cluster {
 pub(super) fn options() -> Options {
     Options {
         staging: Staging::new(""),
+        depth: Depth::Footers,
         segment_bytes: 256 << 10,
         seal_interval: Duration::from_secs(3600),
         staging_bytes_max: 1 << 30,

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use journal::Depth;
 use journal::memory::{Call, Memory};
 
 use super::cluster::{Cluster, DEADLINE, Options, Puts, batch, of_producer, options, within};
@@ -23,6 +24,9 @@ async fn fail(cluster: &Cluster, disk: &Memory, t: records::TopicPartition, call
     within("it fails", cluster.log().failed()).await;
     acked
 }
+
+/// Long enough that a batch is not in the block that is written again with the next.
+const LONG: [&str; 3] = ["a", "b", "c"];
 
 #[tokio::test]
 async fn a_disk_that_fails_and_works_again_goes_on_in_a_new_journal_and_loses_nothing() {
@@ -93,7 +97,7 @@ async fn a_probe_tells_whether_the_disk_works() {
 async fn a_batch_that_the_disk_lost_is_uploaded_from_memory() {
     let (mut cluster, disk) = Cluster::on_faulty_disk(options()).await;
     let t = cluster.create("t", 2).await[0];
-    let all = cluster.append_values(t, &["a", "b", "c"]).await;
+    let all = cluster.append_values(t, &LONG.map(|value| value.repeat(6000)).each_ref().map(String::as_str)).await;
     let segment = cluster.log().inner.catalog.segments().remove(0);
     disk.flip(segment.path(), 64 + usize::try_from(segment.len()).unwrap() / 2, 2);
     cluster.upload().await;
@@ -110,12 +114,13 @@ async fn a_batch_that_the_disk_lost_is_uploaded_from_memory() {
 async fn a_batch_that_is_nowhere_ends_the_journal_and_what_is_left_goes_on() {
     let (mut cluster, disk) = Cluster::on_faulty_disk(Options { tail_bytes_max: 1, ..options() }).await;
     let t = cluster.create("t", 1).await[0];
-    let all = cluster.append_values(t, &["a", "b", "c"]).await;
+    let all = cluster.append_values(t, &LONG.map(|value| value.repeat(6000)).each_ref().map(String::as_str)).await;
     let segment = cluster.log().inner.catalog.segments().remove(0);
     disk.flip(segment.path(), 64 + usize::try_from(segment.len()).unwrap() / 2, 2);
     cluster.log().seal();
     within("the journal ends", cluster.log().failed()).await;
     cluster.close(std::time::Duration::ZERO).await;
+    cluster.options.depth = Depth::Batches;
     cluster.start().await;
     assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
     cluster.upload().await;

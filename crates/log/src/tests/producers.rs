@@ -21,7 +21,7 @@ fn at(offset: i64, epoch: i16, sequence: i32, count: usize) -> Batch {
 fn after(batches: &[(i16, i32)]) -> Producers {
     let mut producers = Producers::default();
     for (offset, (epoch, sequence)) in (0..).zip(batches) {
-        producers.applied(&at(offset, *epoch, *sequence, 1), NOW);
+        producers.applied(at(offset, *epoch, *sequence, 1).header(), NOW);
     }
     producers
 }
@@ -79,7 +79,7 @@ fn batches_are_judged_by_epoch_and_sequence() {
 fn a_batch_may_lie_across_the_wrap() {
     let mut producers = Producers::default();
     let across = at(0, 0, i32::MAX - 1, 4);
-    producers.applied(&across, NOW);
+    producers.applied(across.header(), NOW);
     assert_eq!(producers.check(at(9, 0, 2, 1).header()), Ok(Verdict::Fresh), "MAX-1, MAX, 0, 1 and then 2");
     assert!(matches!(producers.check(across.header()), Ok(Verdict::Duplicate(_))));
     assert!(producers.check(at(9, 0, 3, 1).header()).is_err());
@@ -89,7 +89,7 @@ fn a_batch_may_lie_across_the_wrap() {
 fn batches_without_a_producer_are_always_fresh_and_not_remembered() {
     let mut producers = Producers::default();
     let plain = batch(&["a"]);
-    producers.applied(&plain, NOW);
+    producers.applied(plain.header(), NOW);
     assert!(producers.is_empty());
     assert_eq!(producers.check(plain.header()), Ok(Verdict::Fresh));
 }
@@ -103,7 +103,7 @@ fn a_snapshot_goes_under_what_is_newer_and_what_both_know_counts_once() {
             let older = after(&all[..split]);
             let mut newer = Producers::default();
             for n in split - overlap..8 {
-                newer.applied(&at(i64::try_from(n).unwrap(), 0, i32::try_from(n).unwrap(), 1), NOW);
+                newer.applied(at(i64::try_from(n).unwrap(), 0, i32::try_from(n).unwrap(), 1).header(), NOW);
             }
             newer.add_older(older);
             assert_eq!(newer, whole, "{split} in the snapshot, {overlap} of them known");
@@ -124,7 +124,7 @@ fn producers_expire_by_the_time_they_were_heard_of_and_by_number() {
         let mut batch = of_producer(id, 0, 0, &["v"]);
         batch.assign(Offset(id), LeaderEpoch(1));
         // Their records are all of the same, distant time.
-        producers.applied(&batch, Timestamp(100 * id));
+        producers.applied(batch.header(), Timestamp(100 * id));
     }
     producers.expire(Timestamp(300), 100);
     assert_eq!(producers.len(), 7, "those heard of at 300 or later");
@@ -165,7 +165,7 @@ proptest! {
             } else {
                 let batch = at(offset, 0, next, count);
                 prop_assert_eq!(producers.check(batch.header()), Ok(Verdict::Fresh));
-                producers.applied(&batch, NOW);
+                producers.applied(batch.header(), NOW);
                 offset += i64::try_from(count).unwrap();
                 next = i32::try_from((i64::from(next) + i64::try_from(count).unwrap()) % (1 << 31)).unwrap();
                 sent.push(batch);
@@ -175,7 +175,7 @@ proptest! {
                 let from = snapshot.iter().next().and_then(|(_, p)| p.batches.back()).map_or(Offset(0), |past| past.next_offset);
                 let mut newer = Producers::default();
                 for batch in sent.iter().filter(|batch| batch.base_offset() >= from) {
-                    newer.applied(batch, NOW);
+                    newer.applied(batch.header(), NOW);
                 }
                 newer.add_older(snapshot);
                 prop_assert_eq!(&newer, &producers);

@@ -1,9 +1,10 @@
 //! What is left after a kill: with the disk, without it, with a part of it.
 
+use journal::Depth;
 use metadata::{JournalState, OFFSET_RESERVE};
 use records::Offset;
 
-use super::cluster::{Cluster, Puts, batch, options, segment_files};
+use super::cluster::{Cluster, Puts, batch, options, segment_files, within};
 use crate::AppendError;
 
 #[tokio::test]
@@ -138,7 +139,8 @@ async fn a_sealed_journal_whose_disk_is_lost_is_given_up_and_uploads_go_on() {
 
 #[tokio::test]
 async fn a_damaged_disk_is_lost_in_part_and_uses_no_offset_twice() {
-    let mut cluster = Cluster::new(super::cluster::Options { segment_bytes: 4096, ..options() }).await;
+    let depth = Depth::Batches;
+    let mut cluster = Cluster::new(super::cluster::Options { segment_bytes: 4096, depth, ..options() }).await;
     let t = cluster.create("t", 1).await[0];
     cluster.store.puts(Puts::Blocked);
     let value = "v".repeat(1000);
@@ -169,6 +171,42 @@ async fn a_damaged_disk_is_lost_in_part_and_uses_no_offset_twice() {
     assert_eq!(cluster.read(t).await, kept);
     kept.extend(cluster.append_values(t, &["after"]).await);
     cluster.upload().await;
+    assert_eq!(cluster.read(t).await, kept);
+}
+
+#[tokio::test]
+async fn damage_that_a_start_did_not_see_is_found_before_the_upload_and_uses_no_offset_twice() {
+    let mut cluster = Cluster::new(super::cluster::Options { segment_bytes: 4096, ..options() }).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    let value = "v".repeat(1000);
+    let mut all = cluster.append_values(t, &[value.as_str(); 12]).await;
+    cluster.kill().await;
+    let files = segment_files(cluster.staging());
+    let mut bytes = std::fs::read(&files[1]).unwrap();
+    bytes[64 + 1500] ^= 1;
+    std::fs::write(&files[1], bytes).unwrap();
+    // Its segments say what they hold, and nobody reads the rest.
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 0);
+    all.extend(cluster.append_values(t, &["meanwhile"]).await);
+    assert_eq!(all[12].0, 12);
+    cluster.store.puts(Puts::Pass);
+    within("the log ends", cluster.log().failed()).await;
+    // As the broker does it: everything is opened anew, and nothing of this disk is believed.
+    cluster.close(std::time::Duration::ZERO).await;
+    cluster.options.depth = Depth::Batches;
+    cluster.start().await;
+    assert_eq!(cluster.metrics.get().lost_journals.get(), 1, "the loss is reported");
+    cluster.upload().await;
+    let lost = 4..12;
+    let mut kept: Vec<_> = all.iter().filter(|(offset, _)| !lost.contains(offset)).cloned().collect();
+    assert_eq!(cluster.read(t).await, kept);
+    kept.extend(cluster.append_values(t, &["next"]).await);
+    assert_eq!(kept.last().unwrap().0, 13);
+    cluster.upload().await;
+    assert_eq!(cluster.read(t).await, kept);
+    cluster.restart().await;
     assert_eq!(cluster.read(t).await, kept);
 }
 
@@ -286,7 +324,7 @@ async fn a_disk_that_is_lost_after_a_close_that_could_not_upload_is_a_loss() {
 
 #[tokio::test]
 async fn a_closed_journal_that_is_cut_short_is_a_loss() {
-    let mut cluster = Cluster::new(options()).await;
+    let mut cluster = Cluster::new(super::cluster::Options { depth: Depth::Batches, ..options() }).await;
     let t = cluster.create("t", 1).await[0];
     cluster.store.puts(Puts::Blocked);
     let all = cluster.append_values(t, &["a", "b"]).await;
@@ -294,7 +332,8 @@ async fn a_closed_journal_that_is_cut_short_is_a_loss() {
     // Without the close, this could be a write that was cut off.
     let [file] = &segment_files(cluster.staging())[..] else { panic!("one segment") };
     let mut bytes = std::fs::read(file).unwrap();
-    let last = bytes.len() - 1;
+    // The last byte of the last frame: behind it is a footer of two heads.
+    let last = bytes.len() - (8 + 2 * 117 + 12) - 1;
     bytes[last] ^= 1;
     std::fs::write(file, bytes).unwrap();
     cluster.start().await;
