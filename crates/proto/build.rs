@@ -1,7 +1,7 @@
 //! Compiles every file in `proto/weir` with `protox`, so that no `protoc` is needed.
 //!
 //! A file `proto/weir/NAME.proto` has `package weir.NAME;` and becomes `weir.NAME.rs`, which `src/lib.rs` includes
-//! as `pub mod NAME`.
+//! as `pub mod NAME`. Services become gRPC clients and servers.
 
 use std::path::{Path, PathBuf};
 
@@ -19,10 +19,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     files.sort();
     let descriptors = protox::compile(&files, [root])?;
-    prost_build::Config::new()
+    let mut config = tonic_prost_build::Config::new();
+    config
         // Bytes fields are slices of the message they came in; maps keep their order, so that equal messages encode equally.
         .bytes(["."])
-        .btree_map(["."])
-        .compile_fds(descriptors)?;
+        .btree_map(["."]);
+    // Connections are ours to make.
+    tonic_prost_build::configure().build_transport(false).compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

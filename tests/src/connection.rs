@@ -146,6 +146,17 @@ impl Connection {
     /// # Errors
     /// The broker refuses.
     pub fn create_topic_with(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+        self.make_topic(name, partitions, configs)?;
+        Deadline::after(ANSWER_WITHIN).wait("the topic is led", || {
+            Ok((0..partitions).all(|partition| self.fetch(name, partition, Offset(0)).is_ok()).then_some(()))
+        })
+    }
+
+    /// Makes a topic, whose partitions other brokers may lead.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn make_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
         let config = |(key, value): &(&str, &str)| create_topics::CreatableTopicConfig {
             name: (*key).into(),
             value: Some((*value).into()),
@@ -163,9 +174,7 @@ impl Connection {
         for topic in &response.topics {
             no_error(topic.error_code).with_context(|| format!("create topic {name}"))?;
         }
-        Deadline::after(ANSWER_WITHIN).wait("the topic is led", || {
-            Ok((0..partitions).all(|partition| self.fetch(name, partition, Offset(0)).is_ok()).then_some(()))
-        })
+        Ok(())
     }
 
     /// Deletes a topic.

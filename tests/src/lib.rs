@@ -9,6 +9,7 @@ pub mod azure;
 pub mod broker;
 pub mod clients;
 pub mod clock;
+pub mod cluster;
 pub mod connection;
 pub mod dice;
 pub mod faults;

@@ -22,7 +22,7 @@ const RECORDS: usize = 20;
 const ROUNDS: usize = 3;
 
 /// Every kind of PUT that a broker makes. A new one is an error until it is named here.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "pre-flight, create",
     "pre-flight, replace",
     "cluster id",
@@ -31,6 +31,7 @@ const KINDS: [&str; 8] = [
     "metadata rows",
     "manifest",
     "compactions",
+    "controller",
 ];
 
 fn kind(request: &Request) -> Option<&'static str> {
@@ -48,6 +49,7 @@ fn kind(request: &Request) -> Option<&'static str> {
         () if holds("/meta/db/compacted/") => KINDS[5],
         () if holds("/meta/db/manifest/") => KINDS[6],
         () if holds("/meta/db/compactions/") => KINDS[7],
+        () if path.ends_with("/meta/controller") => KINDS[8],
         () => "unknown",
     })
 }

@@ -11,7 +11,7 @@ use weir_tests::connection::Connection;
 use weir_tests::faults::{FaultProxy, Weather};
 use weir_tests::stores::{Kind, S3};
 use weir_tests::topic::{check_all, produce, try_produce};
-use wire::ErrorCode;
+use wire::{ErrorCode, create_topics};
 
 const TOPIC: &str = "weather";
 const SEGMENT_BYTES: usize = 1 << 20;
@@ -156,12 +156,49 @@ fn a_broker_that_is_started_while_the_store_is_gone_waits_for_it() -> Result<()>
     weir.launch()?;
     Deadline::after(Duration::from_secs(30)).wait("the broker says that it waits", || {
         weir.check_running()?;
-        Ok(weir.log()?[before..].contains("the object store does not answer").then_some(()))
+        Ok(weir.log()?[before..].contains("the object store cannot be used yet").then_some(()))
     })?;
     let (status, why) = weir_tests::http::http_get(&weir.http(), "/readyz?verbose")?;
     ensure!(status == 503 && why.contains("object store"), "{status} {why}");
     proxy.set_weather(Weather::Clear);
     weir.wait_ready()?;
     check_all(&mut Connection::open(&weir.bootstrap())?, TOPIC, &acknowledged)?;
+    weir.finish()
+}
+
+#[test]
+fn while_the_store_is_away_new_producers_are_served_and_what_must_wait_is_refused_in_time() -> Result<()> {
+    let store = S3::start(Kind::MinIo)?;
+    let proxy = FaultProxy::start(store.address())?;
+    let weir = start(&proxy)?;
+    let mut connection = Connection::open(&weir.bootstrap())?;
+    connection.create_topic(TOPIC, 1)?;
+    proxy.set_weather(Weather::Gone);
+    let asked = now();
+    let mut ids: Vec<i64> = (0..100).map(|_| Ok(connection.init_producer_id()?.0)).collect::<Result<_>>()?;
+    ensure!(asked.elapsed() < SERVED_WITHIN, "100 producers got their ids in {:?}", asked.elapsed());
+    let wait = Duration::from_secs(3);
+    let asked = now();
+    let topic = create_topics::CreatableTopic {
+        name: "late".into(),
+        num_partitions: 1,
+        replication_factor: -1,
+        ..Default::default()
+    };
+    let timeout_ms = i32::try_from(wait.as_millis())?;
+    let request = create_topics::Request { topics: vec![topic], timeout_ms, ..Default::default() };
+    let response: create_topics::Response = connection.call(7, &request)?;
+    let (code, waited) = (response.topics[0].error_code, asked.elapsed());
+    ensure!(code == ErrorCode::REQUEST_TIMED_OUT.code(), "{response:?}");
+    ensure!((wait..wait * 3).contains(&waited), "refused after {waited:?}");
+    proxy.set_weather(Weather::Clear);
+    // What ran out of time may still come to pass, and here it does.
+    Deadline::after(Duration::from_secs(30)).wait("the topic is there", || {
+        Ok((connection.create_topic("late", 1).is_err() && produce(&mut connection, "late", "x").is_ok()).then_some(()))
+    })?;
+    ids.push(connection.init_producer_id()?.0);
+    ids.sort_unstable();
+    ids.dedup();
+    ensure!(ids.len() == 101, "an id was given out twice: {ids:?}");
     weir.finish()
 }

@@ -38,6 +38,12 @@ impl Context {
         self.cache.join("bin").join(name)
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target(&self) -> PathBuf {
+        let given = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+        given.map_or_else(|| self.root.join("target"), |folder| self.root.join(folder))
+    }
+
     /// Where the output of a step is written.
     pub(crate) fn log(&self, name: &str) -> Result<PathBuf> {
         let dir = self.root.join("target/xtask");

@@ -3,7 +3,9 @@
 //! Promises: what it installs goes to one cache folder outside the checkout; every process it starts has ended when it
 //! ends; the last line of `cargo xtask test` is `N passed, N failed` alone. It leaves what a test checks to the tests.
 
+mod bench;
 mod cache;
+mod instructions;
 mod links;
 mod process;
 mod s3;
@@ -25,6 +27,9 @@ Usage:
   cargo xtask setup [TOOL…]              only install what the tests need
   cargo xtask crash [--rounds N]         the long crash test: N rounds of kill -9 (default 500)
   cargo xtask fuzz [--runs N]            each fuzz target N times (default 100 million: hours)
+  cargo xtask bench [--quick] [NAME…]    measure Weir against Apache Kafka, and write docs/benchmarks.md (hours); --quick
+                                         takes minutes, prints and writes nothing; --list names the scenarios
+  cargo xtask instructions [--update REASON]  count the instructions of a produce and a fetch; --update keeps new counts
   cargo xtask --help
 
 Options of `test`:
@@ -40,6 +45,7 @@ Examples:
   cargo xtask test
   cargo xtask test format lint unit
   cargo xtask crash --rounds 500
+  cargo xtask bench produce rate
 ";
 
 fn main() -> ExitCode {
@@ -80,6 +86,8 @@ fn run(arguments: &[String]) -> Result<bool> {
             steps::test(&context, &names)
         }
         "setup" => setup::command(&context, &rest.iter().map(String::as_str).collect::<Vec<_>>()),
+        "instructions" => instructions::command(&context, rest),
+        "bench" => bench::run(&context, rest),
         "crash" => steps::crash(&context, number(rest, "--rounds", 500)?),
         "fuzz" => steps::fuzz_long(&context, number(rest, "--runs", 100_000_000)?),
         _ => bail!("unknown command {command}: see cargo xtask --help"),

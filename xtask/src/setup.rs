@@ -70,6 +70,20 @@ const TOOLS: &[Tool] = &[
         recipe: install::java_recipe,
         install: install::java,
     },
+    Tool {
+        name: "kafka",
+        what: "Apache Kafka, broker and tools: what the benchmarks compare with",
+        needs: &[JAVA, MAVEN],
+        recipe: install::kafka_recipe,
+        install: install::kafka,
+    },
+    Tool {
+        name: "valgrind",
+        what: "valgrind, which counts instructions",
+        needs: &[],
+        recipe: install::valgrind_recipe,
+        install: install::valgrind,
+    },
     Tool { name: "kcat", what: "kcat", needs: &[], recipe: install::kcat_recipe, install: install::kcat },
     Tool {
         name: "cargo-deny",

@@ -24,6 +24,9 @@ pub mod storage;
 mod subscription;
 mod types;
 
+/// The topic that keeps groups and their offsets, by the name that Kafka's tools know.
+pub const TOPIC: &str = "__consumer_offsets";
+
 pub use config::Config;
 pub use coordinator::Coordinator;
 pub use error::GroupError;

@@ -24,13 +24,14 @@ use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    Answer, Context, Frame, Front, Limits, Reservation, Service, Step,
+    Answer, Context, Frame, Front, Limits, Reservation, Service, Step, Weight,
     frames::{FrameError, Frames, Patience},
     metrics::{Counted, ListenerMetrics},
 };
@@ -138,7 +139,7 @@ impl Connection {
     }
 
     /// Serves requests until the connection ends. The writer is shut down when the client may still be reading.
-    pub(crate) async fn serve<S, R, W>(&self, service: &S, reader: R, writer: &mut W) -> End
+    pub(crate) async fn serve<S, R, W>(&self, service: &Arc<S>, reader: R, writer: &mut W) -> End
     where
         S: Service,
         R: AsyncRead + Unpin,
@@ -171,7 +172,7 @@ impl Connection {
     /// The reading half: returns when no further request will be read.
     async fn read_requests<S: Service, R: AsyncRead + Unpin>(
         &self,
-        service: &S,
+        service: &Arc<S>,
         reader: R,
         queue: mpsc::Sender<Pending>,
     ) -> End {
@@ -187,11 +188,11 @@ impl Connection {
                 () = self.shutdown.cancelled() => return End::Shutdown,
                 request = self.next_request(service, &mut frames, &slots) => request,
             };
-            let (frame, in_flight) = match request {
+            let (frame, is_long, in_flight) = match request {
                 Ok(request) => request,
                 Err(error) => return End::from(error),
             };
-            let answer = match service.start(&self.context, frame).await {
+            let answer = match self.start(service, frame, is_long).await {
                 Step::Reply(bytes) => Coming::Ready(self.counted(bytes.into())),
                 Step::Later(later) => Coming::Later(later),
                 Step::NoReply => continue,
@@ -207,10 +208,10 @@ impl Connection {
     /// The next request, once there is room for it: in the connection's queue, and in the broker's budget of bytes.
     async fn next_request<S: Service, R: AsyncRead + Unpin>(
         &self,
-        service: &S,
+        service: &Arc<S>,
         frames: &mut Frames<R>,
         slots: &Arc<Semaphore>,
-    ) -> Result<(Frame, InFlight), FrameError> {
+    ) -> Result<(Frame, bool, InFlight), FrameError> {
         self.context.throttled().await;
         let slot = Arc::clone(slots).acquire_owned().await.expect("the slots are never closed");
         let (payload, held) = loop {
@@ -222,7 +223,7 @@ impl Connection {
             }
         };
         let received_at = Instant::now();
-        let weight = service.weight(&payload);
+        let Weight { bytes: weight, is_long } = service.weight(&payload);
         let besides = weight.saturating_sub(payload.len());
         if besides > self.front.requests.bytes_max() {
             let reason = format!("a request of {} bytes would take {weight} bytes of memory", payload.len());
@@ -238,7 +239,24 @@ impl Connection {
             }
         };
         let in_flight = InFlight { _slot: slot, _bytes: bytes, _counted: Counted::new(&self.metrics.in_flight) };
-        Ok((Frame { payload, received_at }, in_flight))
+        Ok((Frame { payload, received_at }, is_long, in_flight))
+    }
+
+    /// Begins a request; one that takes long, where it holds up no other connection.
+    async fn start<S: Service>(&self, service: &Arc<S>, frame: Frame, is_long: bool) -> Step {
+        let Some(aside) = self.front.threads.aside().filter(|_| is_long) else {
+            return service.start(&self.context, frame).await;
+        };
+        let (service, context) = (Arc::clone(service), Arc::clone(&self.context));
+        let step = run_on(aside, async move { service.start(&context, frame).await }).await;
+        match step {
+            Some(Step::Later(later)) => {
+                let later = run_on(aside, later);
+                Step::Later(Box::pin(async move { later.await.flatten() }))
+            }
+            Some(step) => step,
+            None => Step::Close("the broker stops".into()),
+        }
     }
 
     /// An answer whose bytes are in the budget.
@@ -273,6 +291,25 @@ impl Connection {
             *self.answered_at.lock() = Instant::now();
         }
         Ok(())
+    }
+}
+
+/// Runs this on another runtime, and gives what it gives; nothing when that runtime ends. A panic goes on here. Once it is
+/// dropped, so is the work.
+fn run_on<T, F>(runtime: &Handle, work: F) -> impl Future<Output = Option<T>> + Send + use<T, F>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let task = AbortOnDropHandle::new(runtime.spawn(work));
+    async move {
+        match task.await {
+            Ok(done) => Some(done),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => None,
+            },
+        }
     }
 }
 

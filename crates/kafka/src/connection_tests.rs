@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Address, Context, Front, Limits, ListenerInfo, Metrics, Peer, Transport,
+    Address, Context, Front, Limits, ListenerInfo, Metrics, Peer, Threads, Transport,
     connection::{Connection, End},
     test_service::{Script, ask, closed, receive, receive_numbers, request, send},
 };
@@ -68,9 +68,10 @@ impl Served {
         let metrics = front.metrics.of_listener("test", Transport::Tcp);
         let connection = Connection::new(context, Arc::clone(front), metrics, shutdown.clone());
         let service = Arc::clone(&script);
-        let end = tokio::spawn(async move {
+        let (thread, _turn) = front.threads.next();
+        let end = thread.spawn(async move {
             let front = Arc::clone(&connection.front);
-            let served = connection.serve(&*service, reader, &mut writer);
+            let served = connection.serve(&service, reader, &mut writer);
             front.watch(&connection.context, &connection.metrics, served).await
         });
         Self { client, script, front: Arc::clone(front), shutdown, end }
@@ -332,6 +333,23 @@ async fn a_panic_ends_the_connection_only() {
     closed(&mut served.client).await;
     assert!(served.end.await.expect("the task lives").is_none());
     assert_eq!(served.front.metrics.of_listener("test", Transport::Tcp).in_flight.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_request_holds_up_no_other_connection_of_its_thread() {
+    let front = Front::on_threads(Limits::default(), Metrics::default(), Threads::start(1).unwrap());
+    let (mut a, mut b) = (Served::of(&front, 4096), Served::of(&front, 4096));
+    send(&mut a.client, "long", 1).await;
+    send(&mut a.client, "echo", 2).await;
+    a.script.started(1).await;
+    ask(&mut b.client, "echo", 3).await;
+    a.script.release(1);
+    assert_eq!(receive_numbers(&mut a.client, 2).await, [1, 2]);
+    a.script.release(u32::MAX);
+    send(&mut a.client, "long", u32::MAX).await;
+    closed(&mut a.client).await;
+    assert!(a.end.await.expect("the task lives").is_none(), "a panic elsewhere ends the connection");
+    ask(&mut b.client, "echo", 4).await;
 }
 
 #[tokio::test(start_paused = true)]

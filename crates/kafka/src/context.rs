@@ -187,6 +187,12 @@ impl Context {
         self.listener.transport
     }
 
+    /// The name of the listener that the client came through.
+    #[must_use]
+    pub fn listener_name(&self) -> &str {
+        &self.listener.name
+    }
+
     /// The address of this broker that this client is to be given.
     #[must_use]
     pub fn advertised(&self) -> &Address {

@@ -60,6 +60,12 @@ impl Front {
         })
     }
 
+    /// The budget that answers of all connections are made from.
+    #[must_use]
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
     /// A number for a new connection.
     pub(crate) fn next_id(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)

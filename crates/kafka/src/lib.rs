@@ -37,7 +37,7 @@ pub use limits::Limits;
 pub use listener::{BindError, Listener, ListenerConfig, Protocol};
 pub use metrics::{Metrics, Transport};
 pub use quic::QuicTokenKey;
-pub use service::{Answer, Frame, Service, Step};
+pub use service::{Answer, Frame, Service, Step, Weight};
 pub use threads::Threads;
 
 pub use wire::Rope;

@@ -360,7 +360,7 @@ impl<S: Service> Connections<S> {
         W: AsyncWrite + Unpin,
     {
         let connection = self.connection(peer, session);
-        let served = connection.serve(&*self.service, &mut reader, &mut writer);
+        let served = connection.serve(&self.service, &mut reader, &mut writer);
         let end = self.front.watch(&connection.context, &self.door.metrics, served).await;
         if end.is_some_and(|end| end.is_orderly()) {
             // A socket that is closed with unread requests in it resets the connection, and the reset can overtake the

@@ -301,7 +301,7 @@ impl<S: Service> Connections<S> {
     ) {
         let _open = Counted::new(&self.door.metrics.streams_open);
         let connection = self.connection(peer, session);
-        let served = connection.serve(&*self.service, reader, &mut writer);
+        let served = connection.serve(&self.service, reader, &mut writer);
         let end = self.front.watch(&connection.context, &self.door.metrics, served).await;
         if end.is_some_and(|end| end.is_orderly()) {
             // The stream is finished; the connection may be closed once the client has all of it.

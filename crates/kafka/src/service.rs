@@ -44,9 +44,18 @@ pub trait Service: Send + Sync + 'static {
     /// of a shutdown is over. A panic ends the connection, not the process.
     fn start(&self, context: &Arc<Context>, request: Frame) -> impl Future<Output = Step> + Send;
 
-    /// How many bytes of memory a request counts as while it is worked on, by what it holds. Its own at least. Without a
-    /// default: one service in front of another must ask that.
-    fn weight(&self, payload: &Bytes) -> usize;
+    /// What a request will cost, as far as that can be told before it is begun. Without a default: one service in front of
+    /// another must ask that.
+    fn weight(&self, payload: &Bytes) -> Weight;
+}
+
+/// What a request costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight {
+    /// How many bytes of memory it counts as while it is worked on, by what it holds. Its own at least.
+    pub bytes: usize,
+    /// Whether it may keep a processor for so long that other connections are not to wait behind it.
+    pub is_long: bool,
 }
 
 /// How a request is answered.

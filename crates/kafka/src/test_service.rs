@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Context, Frame, Rope, Service, Step};
+use crate::{Context, Frame, Rope, Service, Step, Weight};
 
 /// Far longer than anything here takes: when it is over, the test has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -68,10 +68,11 @@ impl Script {
 }
 
 impl Service for Script {
-    /// As many bytes as it has; `much` counts as its number of bytes more.
-    fn weight(&self, payload: &Bytes) -> usize {
+    /// As many bytes as it has; `much` counts as its number of bytes more. `long` keeps its thread until it is released.
+    fn weight(&self, payload: &Bytes) -> Weight {
         let number = payload.strip_prefix(b"much").and_then(|rest| rest.first_chunk().copied());
-        payload.len() + number.map_or(0, |number| u32::from_be_bytes(number) as usize)
+        let bytes = payload.len() + number.map_or(0, |number| u32::from_be_bytes(number) as usize);
+        Weight { bytes, is_long: payload.starts_with(b"long") }
     }
 
     async fn start(&self, context: &Arc<Context>, request: Frame) -> Step {
@@ -92,6 +93,14 @@ impl Service for Script {
             b"size" => Step::Reply(answer(&Bytes::from(vec![b'x'; number as usize]))),
             b"none" => Step::NoReply,
             b"zero" => Step::Later(Box::pin(async { None })),
+            b"long" => {
+                let released = self.released.subscribe();
+                while !released.borrow().contains(&number) {
+                    std::thread::yield_now();
+                }
+                assert_ne!(number, u32::MAX, "the request asked for it");
+                Step::Reply(answer(&request.payload))
+            }
             b"shut" => Step::Close("the request asked for it".into()),
             b"boom" => panic!("the request asked for it"),
             b"slow" => {

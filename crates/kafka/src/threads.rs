@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct Threads {
     threads: Vec<Thread>,
+    /// The runtime that has all else.
+    aside: Option<Handle>,
     stop: CancellationToken,
 }
 
@@ -36,15 +38,18 @@ impl Threads {
     /// No threads of its own: connections are served where they are accepted.
     #[must_use]
     pub fn none() -> Self {
-        Self { threads: Vec::new(), stop: CancellationToken::new() }
+        Self { threads: Vec::new(), aside: None, stop: CancellationToken::new() }
     }
 
-    /// Starts so many.
+    /// Starts so many. What would hold up the other connections of a thread goes to the runtime that this is called on.
     ///
     /// # Errors
     /// What the system says.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn start(count: usize) -> io::Result<Self> {
-        let mut all = Self::none();
+        let mut all = Self { threads: Vec::new(), aside: Some(Handle::current()), stop: CancellationToken::new() };
         for _ in 0..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (handle, stop) = (runtime.handle().clone(), all.stop.clone());
@@ -57,6 +62,11 @@ impl Threads {
             all.threads.push(Thread { handle, load: Arc::default() });
         }
         Ok(all)
+    }
+
+    /// Where work goes that takes long; nowhere, where connections have no threads of their own.
+    pub(crate) fn aside(&self) -> Option<&Handle> {
+        self.aside.as_ref()
     }
 
     /// The one that serves the fewest connections.

@@ -21,3 +21,21 @@ pub mod log {
 pub mod metadata {
     include!(concat!(env!("OUT_DIR"), "/weir.metadata.rs"));
 }
+
+/// The object that names the controller (owned by the crate `metadata`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod election {
+    include!(concat!(env!("OUT_DIR"), "/weir.election.rs"));
+}
+
+/// What brokers say to each other (owned by the crate `cluster`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod cluster {
+    include!(concat!(env!("OUT_DIR"), "/weir.cluster.rs"));
+}
+
+/// How brokers follow the controller and have it carry out commands (owned by the crates `metadata` and `cluster`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod controller {
+    include!(concat!(env!("OUT_DIR"), "/weir.controller.rs"));
+}

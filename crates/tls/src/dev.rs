@@ -5,6 +5,7 @@
 //! | `ca.pem`, `ca-key.pem` | the CA; clients are given `ca.pem` |
 //! | `server.pem`, `server-key.pem` | the server's identity, for the names asked for |
 //! | `NAME.pem`, `NAME-key.pem` | a client's identity, principal `User:CN=NAME` |
+//! | `peer.pem`, `peer-key.pem` | the identity by which brokers know each other, of a CA in a folder of its own |
 //!
 //! What is near its end, damaged, or lacks a name is made anew; everything else stays, so that clients that trust
 //! `ca.pem` go on trusting it. Keys have mode 0600. For development only: the CA's key lies beside the data.
@@ -60,7 +61,7 @@ pub struct Files {
 pub fn ensure(dir: &Path, names: &[String], clock: &dyn Clock) -> Result<Files, Error> {
     let wanted: BTreeSet<String> = names.iter().map(|name| canonical(name)).collect();
     let authority = Authority::ensure(dir, clock.now())?;
-    let leaf = Leaf { name: "server", names: &wanted, usage: ExtendedKeyUsagePurpose::ServerAuth };
+    let leaf = Leaf { name: "server", names: &wanted, usages: &[ExtendedKeyUsagePurpose::ServerAuth] };
     let server = authority.ensure_leaf(&leaf)?;
     Ok(Files { ca: authority.certificate_path(), server })
 }
@@ -71,11 +72,28 @@ pub fn ensure(dir: &Path, names: &[String], clock: &dyn Clock) -> Result<Files, 
 /// As [`ensure`]; also when the name could not be a file's name.
 pub fn ensure_client(dir: &Path, name: &str, clock: &dyn Clock) -> Result<IdentityFiles, Error> {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if !plain || name.is_empty() || name.starts_with('.') || matches!(name, "ca" | "server" | "ca-key" | "server-key") {
+    if !plain
+        || name.is_empty()
+        || name.starts_with('.')
+        || matches!(name, "ca" | "server" | "peer" | "ca-key" | "server-key" | "peer-key")
+    {
         return Err(Error::Name { name: name.into(), problem: "it names a file of the development CA".into() });
     }
     let authority = Authority::ensure(dir, clock.now())?;
-    authority.ensure_leaf(&Leaf { name, names: &BTreeSet::new(), usage: ExtendedKeyUsagePurpose::ClientAuth })
+    authority.ensure_leaf(&Leaf { name, names: &BTreeSet::new(), usages: &[ExtendedKeyUsagePurpose::ClientAuth] })
+}
+
+/// Makes sure that the folder holds a CA and an identity of it by which brokers know each other, on both sides of a
+/// connection. The folder is to be another one than that of clients: who has a certificate of this CA is a broker.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_peer(dir: &Path, names: &[String], clock: &dyn Clock) -> Result<Files, Error> {
+    let wanted: BTreeSet<String> = names.iter().map(|name| canonical(name)).collect();
+    let authority = Authority::ensure(dir, clock.now())?;
+    let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let server = authority.ensure_leaf(&Leaf { name: "peer", names: &wanted, usages: &usages })?;
+    Ok(Files { ca: authority.certificate_path(), server })
 }
 
 /// The CA, ready to sign.
@@ -90,7 +108,7 @@ struct Authority<'a> {
 struct Leaf<'a> {
     name: &'a str,
     names: &'a BTreeSet<String>,
-    usage: ExtendedKeyUsagePurpose,
+    usages: &'a [ExtendedKeyUsagePurpose],
 }
 
 impl<'a> Authority<'a> {
@@ -162,7 +180,7 @@ impl<'a> Authority<'a> {
         }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![leaf.usage.clone()];
+        params.extended_key_usages = leaf.usages.to_vec();
         params.use_authority_key_identifier_extension = true;
         params.distinguished_name.push(DnType::CommonName, leaf.name);
         let certificate = params.signed_by(&key, &self.issuer).map_err(setup)?;

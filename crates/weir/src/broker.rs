@@ -1,7 +1,7 @@
 //! One broker, assembled from the crates below: this is where everything meets, and nothing is decided.
 //!
-//! [`start`] binds the listeners and says where they are; the rest boots behind it: pre-flight, metadata, recovery of
-//! what earlier incarnations left on the staging disk, groups. Requests are answered from [`Broker::ready`] on.
+//! [`start`] binds the listeners and says where they are; the rest boots behind it: pre-flight, the cluster's metadata
+//! (`peers.rs`), recovery of what earlier incarnations left on the staging disk, groups. Requests are answered from [`Broker::ready`] on.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use cluster::Node;
 use kafka::api::ApiMetrics;
 use kafka::{Front, Listener, ListenerConfig, Threads};
-use metadata::Controller;
+use metadata::Endpoint;
 use objects::cache::Reader;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -27,10 +28,13 @@ use crate::certificates;
 use crate::config::{self, Authentication, Config, Protocol};
 use crate::environment::Environment;
 use crate::lag;
+use crate::peers::{self, PeerListener};
 use crate::serving::{Ground, Serving};
 
 /// How long the metadata may take to close.
-const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(10);
+const NODE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers to other brokers may take that are under way at the end.
+const PEERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// A disk that writes or syncs one group for so long is not ready.
 const DISK_HANGS: Duration = Duration::from_secs(5);
 /// A start that waits for the object store says so this often.
@@ -55,6 +59,8 @@ pub(crate) struct Broker {
 /// One bound socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
+    /// The listener's name.
+    pub(crate) listener: String,
     /// What is spoken there.
     pub(crate) protocol: Protocol,
     /// Whether it is encrypted.
@@ -76,7 +82,9 @@ impl Address {
 /// What runs once the broker has booted.
 struct Running {
     serving: Arc<Serving>,
-    controller: Controller,
+    node: Node,
+    /// What other brokers call.
+    peers: Option<cluster::Server>,
     /// Ends the listeners.
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -112,13 +120,20 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     log_metrics.register(&mut registry);
     let metadata_metrics = metadata::Metrics::default();
     metadata_metrics.register(&mut registry);
+    let cluster_metrics = cluster::Metrics::default();
+    cluster_metrics.register(&mut registry);
     let lag_metrics = lag::Metrics::default();
     lag_metrics.register(&mut registry);
 
     let certificate_metrics = certificates::Metrics::default();
     certificate_metrics.register(&mut registry);
 
-    let Bound { listeners, mut addresses, certificates } = bind(&config, &front)?;
+    let Bound { listeners, mut addresses, mut certificates } = bind(&config, &front)?;
+    let peers = peers::bind(&config).await?;
+    if let Some(peers) = &peers {
+        certificates.push(peers.network.certificates());
+        addresses.push(peers.address.clone());
+    }
     let status = Arc::new(Status::default());
     let sources = http::Sources { health: health(&status), metrics: Arc::new(registry) };
     let mut http = Vec::new();
@@ -126,6 +141,7 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
         for address in listener.bind_addresses().with_context(|| format!("listener {}", listener.name))? {
             let server = http::Server::start(address, sources.clone(), http::Limits::default()).await?;
             addresses.push(Address {
+                listener: listener.name.clone(),
                 protocol: Protocol::Http,
                 tls: false,
                 bound: server.address(),
@@ -137,16 +153,19 @@ pub(crate) async fn start(config: Config, environment: Environment) -> anyhow::R
     let (fail, failed) = watch::channel(None);
     let drain_timeout = Duration::from_millis(config.limits.drain_timeout_ms);
     let boot = Boot {
+        endpoints: endpoints(&addresses),
         config,
         environment,
         store,
         reader,
         listeners,
+        peers,
         certificates,
         status,
         api_metrics,
         log_metrics,
         metadata_metrics,
+        cluster_metrics,
         lag_metrics,
         certificate_metrics,
         fail,
@@ -188,8 +207,11 @@ impl Broker {
                 tracing::warn!(bytes = left, "left on the staging disk: uploaded after the next start");
             }
             // A store that hangs does not hold up the end: what is not written down is found again at the next start.
-            if tokio::time::timeout(CONTROLLER_TIMEOUT, running.controller.close()).await.is_err() {
+            if tokio::time::timeout(NODE_TIMEOUT, running.node.close()).await.is_err() {
                 tracing::warn!("the metadata could not be closed in time");
+            }
+            if let Some(peers) = running.peers {
+                peers.stop(PEERS_TIMEOUT).await;
             }
         }
         for server in self.http {
@@ -197,6 +219,22 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// What others are told of where this broker listens: each listener once.
+fn endpoints(addresses: &[Address]) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for address in addresses.iter().filter(|address| address.protocol != Protocol::Http) {
+        let listener = match address.protocol {
+            Protocol::Peer => cluster::PEER_LISTENER.to_owned(),
+            _ => address.listener.clone(),
+        };
+        if endpoints.iter().all(|known| known.listener != listener) {
+            let (host, port) = address.advertised.clone();
+            endpoints.push(Endpoint { listener, host, port });
+        }
+    }
+    endpoints
 }
 
 fn front_limits(limits: &config::Limits) -> kafka::Limits {
@@ -291,7 +329,8 @@ struct Bound {
 fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<Bound> {
     let Bound { mut listeners, mut addresses, mut certificates } = Bound::default();
     let token_key = config.tls.quic_token_key.as_ref().map(token_key).transpose()?;
-    for listener in config.listeners.iter().filter(|listener| listener.protocol != Protocol::Http) {
+    let for_clients = |listener: &&config::Listener| matches!(listener.protocol, Protocol::Kafka | Protocol::Quic);
+    for listener in config.listeners.iter().filter(for_clients) {
         let protocol = match (listener.protocol, listener.tls) {
             (Protocol::Quic, _) => kafka::Protocol::Quic(tls_server(config, listener.authentication)?),
             (_, true) => kafka::Protocol::Tls(tls_server(config, listener.authentication)?),
@@ -314,6 +353,7 @@ fn bind(config: &Config, front: &Arc<Front>) -> anyhow::Result<Bound> {
                 front,
             )?;
             addresses.push(Address {
+                listener: listener.name.clone(),
                 protocol: listener.protocol,
                 tls: listener.uses_tls(),
                 bound: bound.local_address(),
@@ -356,36 +396,41 @@ struct Boot {
     store: objects::Store,
     reader: Reader,
     listeners: Vec<Listener>,
+    /// What clients and other brokers are told, wherever they ask.
+    endpoints: Vec<Endpoint>,
+    peers: Option<PeerListener>,
     certificates: Vec<Arc<tls::Server>>,
     status: Arc<Status>,
     api_metrics: ApiMetrics,
     log_metrics: log::Metrics,
     metadata_metrics: metadata::Metrics,
+    cluster_metrics: cluster::Metrics,
     lag_metrics: lag::Metrics,
     certificate_metrics: certificates::Metrics,
     fail: watch::Sender<Option<String>>,
 }
 
 impl Boot {
-    async fn run(self) -> anyhow::Result<Running> {
+    async fn run(mut self) -> anyhow::Result<Running> {
         let Environment { clock, random } = self.environment.clone();
-        self.preflight(&random).await?;
-        let cluster = self.config.cluster.name.clone();
-        let mut options = metadata::Options::new(self.store.clone(), &cluster, clock, random);
+        self.saying_so("the object store", self.preflight(&random)).await?;
+        let mut options = metadata::Options::new(self.store.clone(), &self.config.cluster.name, clock, random);
         options.limits.topics_max = self.config.limits.topics_max as usize;
         options.limits.partitions_max = self.config.limits.partitions_max as usize;
         options.delete_grace = Duration::from_millis(self.config.store.delete_grace_ms);
         options.sweep_interval = Duration::from_millis(self.config.store.sweep_interval_ms);
         options.orphan_age = Duration::from_millis(self.config.store.orphan_age_ms);
         options.metrics = self.metadata_metrics.clone();
-        let controller = self.controller(options).await?;
-        let metadata = controller.handle();
+        let (node, peers) = peers::join(&self.config, self.peers.take(), options, self.cluster_metrics.clone());
+        let metadata = self.saying_so("the metadata", node.joined()).await;
+        let metadata = metadata.context("the cluster's metadata cannot be opened")?;
         let ground = Ground {
             config: self.config,
             environment: self.environment,
             store: self.store,
             reader: self.reader,
             metadata: metadata.clone(),
+            endpoints: self.endpoints,
             api_metrics: self.api_metrics,
             log_metrics: self.log_metrics,
             lag_metrics: self.lag_metrics,
@@ -407,31 +452,24 @@ impl Boot {
         });
         *self.status.serving.lock() = Some(serving.clone());
         self.status.booted.store(true, Ordering::Release);
-        Ok(Running { serving, controller, stop, tasks })
+        Ok(Running { serving, node, peers, stop, tasks })
     }
 
     /// Proves that the store can be used, and waits for one that does not answer.
     async fn preflight(&self, random: &Arc<dyn Random>) -> anyhow::Result<()> {
         loop {
-            match self.saying_so(objects::preflight::run(&self.store, random)).await {
-                Err(error) if error.is_retriable() => self.pause(&error).await,
+            match objects::preflight::run(&self.store, random).await {
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(%error, "the object store does not answer: the start tries again");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
                 proven => return proven.map(drop).context("the object store cannot be used"),
             }
         }
     }
 
-    /// Opens the metadata, and waits for a store that does not answer.
-    async fn controller(&self, options: metadata::Options) -> anyhow::Result<Controller> {
-        loop {
-            match self.saying_so(Controller::open(options.clone())).await {
-                Err(error @ metadata::OpenError::Unavailable(_)) => self.pause(&error).await,
-                opened => return opened.context("the cluster's metadata cannot be opened"),
-            }
-        }
-    }
-
-    /// Does the work, and says in the log and in `/readyz` while the store keeps it waiting.
-    async fn saying_so<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Does the work, and says in the log and in `/readyz` while something keeps it waiting.
+    async fn saying_so<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let mut work = Box::pin(work);
         loop {
@@ -440,13 +478,8 @@ impl Boot {
                 return done;
             }
             let waited_s = started.elapsed().as_secs();
-            tracing::warn!(store = %self.store, waited_s, "the object store does not answer: the start waits for it");
-            *self.status.waits_for.lock() = Some(format!("the start waits for the object store {}", self.store));
+            *self.status.waits_for.lock() = Some(format!("the start waits for {what} (store {})", self.store));
+            tracing::warn!(store = %self.store, waited_s, "{what} cannot be used yet: the start waits");
         }
-    }
-
-    async fn pause(&self, error: &(dyn std::error::Error + Sync)) {
-        tracing::warn!(%error, "the object store does not answer: the start tries again");
-        tokio::time::sleep(STORE_RETRY).await;
     }
 }

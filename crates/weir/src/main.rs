@@ -19,10 +19,12 @@ mod lock;
 mod logging;
 mod offsets;
 mod output;
+mod peers;
 mod place;
 mod progress;
 mod serve;
 mod serving;
+mod shards;
 mod text;
 
 use std::io;

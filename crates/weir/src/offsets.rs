@@ -3,15 +3,13 @@
 
 use std::sync::Arc;
 
+pub(crate) use coordinator::TOPIC;
 use coordinator::{Entry, Page, Storage, StorageError, StoredEntry};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use log::{AppendError, FetchError, Log, Partition, PartitionError};
 use metadata::Command;
 use records::{Batch, Builder, Clock, Codec, Headers, Offset, TopicPartition};
-
-/// The topic's name, which Kafka's tools know.
-pub(crate) const TOPIC: &str = "__consumer_offsets";
 
 /// Bytes of one append.
 const APPEND_BYTES_MAX: usize = 512 << 10;

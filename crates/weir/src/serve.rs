@@ -13,18 +13,20 @@ use crate::exit::{Failure, Outcome};
 use crate::lock::Lock;
 
 /// Both ways in which a person or a supervisor asks a process to end.
-struct Stop {
+pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stop {
-    fn listen() -> anyhow::Result<Stop> {
+    /// From now on the signals do not end the process by themselves.
+    pub(crate) fn listen() -> anyhow::Result<Stop> {
         let of = |kind| signal(kind).context("cannot listen for signals");
         Ok(Stop { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
     }
 
-    async fn asked(&mut self) {
+    /// Waits until somebody asks. Cancellation safe.
+    pub(crate) async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

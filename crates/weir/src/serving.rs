@@ -14,11 +14,11 @@ use bytes::Bytes;
 use coordinator::Coordinator;
 use futures::future::join_all;
 use kafka::api::{Api, ApiMetrics, Handler, Parts, SessionLimits, Settings};
-use kafka::{Frame, Service, Step};
+use kafka::{Frame, Service, Step, Weight};
 use log::{Depth, Log};
-use metadata::{Command, Configs, Reply};
+use metadata::{Command, Configs, Refusal, Reply, SubmitError};
 use objects::cache::Reader;
-use records::{TopicId, TopicPartition};
+use records::TopicId;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,7 +26,8 @@ use crate::broker::bytes;
 use crate::config::{self, Config};
 use crate::environment::Environment;
 use crate::lag::{self, Lag};
-use crate::offsets::{self, OffsetsPartition};
+use crate::offsets;
+use crate::shards::Shards;
 
 /// How long an append waits for room before it is refused.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub(crate) struct Ground {
     pub(crate) store: objects::Store,
     pub(crate) reader: Reader,
     pub(crate) metadata: metadata::Handle,
+    /// Where this broker listens, as others are told.
+    pub(crate) endpoints: Vec<metadata::Endpoint>,
     pub(crate) api_metrics: ApiMetrics,
     pub(crate) log_metrics: log::Metrics,
     pub(crate) lag_metrics: lag::Metrics,
@@ -69,7 +72,7 @@ struct Opened {
 }
 
 impl Service for Serving {
-    fn weight(&self, payload: &Bytes) -> usize {
+    fn weight(&self, payload: &Bytes) -> Weight {
         self.now.load().handler.weight(payload)
     }
 
@@ -159,7 +162,8 @@ impl Ground {
         };
         let log =
             Log::open(log_options(&self.config, depth), identity, environment).await.context("recovery failed")?;
-        let coordinator = self.coordinator(&log, &metadata).await?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let coordinator = self.coordinator(&log, &metadata, &stop, &tasks).await?;
         let parts = Parts {
             log: log.clone(),
             metadata: metadata.clone(),
@@ -170,7 +174,9 @@ impl Ground {
             random,
             metrics: self.api_metrics.clone(),
         };
-        let handler = Handler(Arc::new(Api::new(parts)));
+        let api = Arc::new(Api::new(parts));
+        api.prepare();
+        let handler = Handler(api);
         let lag = Lag {
             coordinator: coordinator.clone(),
             log: log.clone(),
@@ -178,7 +184,6 @@ impl Ground {
             clock,
             metrics: self.lag_metrics.clone(),
         };
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(lag.run(Duration::from_millis(self.config.telemetry.lag_interval_ms), stop.clone()));
         Ok(Opened { log, coordinator, handler, stop, tasks })
     }
@@ -187,7 +192,7 @@ impl Ground {
         let register = Command::RegisterBroker {
             name: self.config.broker.name.clone(),
             zone: self.config.broker.zone.clone().unwrap_or_default(),
-            endpoints: Vec::new(),
+            endpoints: self.endpoints.clone(),
             at: self.environment.clock.now(),
         };
         match metadata.submit(register).await.context("the broker cannot register")? {
@@ -196,8 +201,15 @@ impl Ground {
         }
     }
 
-    /// The coordinator over all partitions of the internal topic, which is made at the first start.
-    async fn coordinator(&self, log: &Log, metadata: &metadata::Handle) -> anyhow::Result<Arc<Coordinator>> {
+    /// The coordinator over the partitions of the internal topic that this broker leads. The topic is made by the first
+    /// broker that starts.
+    async fn coordinator(
+        &self,
+        log: &Log,
+        metadata: &metadata::Handle,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<Arc<Coordinator>> {
         let Environment { clock, random } = self.environment.clone();
         if metadata.image().topic(offsets::TOPIC).is_none() {
             let create = Command::CreateTopic {
@@ -207,21 +219,25 @@ impl Ground {
                 configs: Configs::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
                 at: clock.now(),
             };
-            metadata.submit(create).await.context("the topic for consumers' offsets cannot be made")?;
+            match metadata.submit(create).await {
+                // Another broker was first.
+                Ok(_) | Err(SubmitError::Refused(Refusal::TopicExists { .. })) => {}
+                Err(error) => return Err(error).context("the topic for consumers' offsets cannot be made"),
+            }
         }
         let topic =
             metadata.image().topic(offsets::TOPIC).cloned().context("the topic for consumers' offsets is gone")?;
         let partitions = i32::try_from(topic.partitions.len()).context("too many partitions of consumers' offsets")?;
-        let coordinator = Coordinator::new(group_config(&self.config.groups), partitions, clock.clone(), random);
-        for partition in 0..partitions {
-            let id = TopicPartition { topic: topic.id, partition: partition.into() };
-            let storage = OffsetsPartition::new(log.clone(), metadata.clone(), clock.clone(), id);
-            coordinator.open(partition, Arc::new(storage));
-        }
-        for loaded in join_all((0..partitions).map(|partition| coordinator.ready(partition))).await {
+        let config = group_config(&self.config.groups);
+        let coordinator = Arc::new(Coordinator::new(config, partitions, clock.clone(), random));
+        let shards =
+            Shards::new(coordinator.clone(), log.clone(), metadata.clone(), clock.clone(), topic.id, partitions);
+        let open = shards.open_led();
+        for loaded in join_all(open.iter().map(|partition| coordinator.ready(*partition))).await {
             loaded.context("committed offsets cannot be loaded")?;
         }
-        Ok(Arc::new(coordinator))
+        tasks.spawn(shards.follow(open, stop.clone()));
+        Ok(coordinator)
     }
 }
 

@@ -121,35 +121,86 @@ pub(super) fn java_recipe(context: &Context) -> Result<String> {
 }
 
 pub(super) fn java(context: &Context, log: &mut Log) -> Result<()> {
-    let folder = context.cache.join("java");
+    copy_jars(context, log, "java", &clients(context, "java"))
+}
+
+pub(super) fn kafka_recipe(context: &Context) -> Result<String> {
+    recipe_of(&context.root.join("benches/kafka"), &["pom.xml"])
+}
+
+pub(super) fn kafka(context: &Context, log: &mut Log) -> Result<()> {
+    copy_jars(context, log, "kafka", &context.root.join("benches/kafka"))
+}
+
+/// What a `pom.xml` depends on, as jars in `NAME/lib` of the cache.
+fn copy_jars(context: &Context, log: &mut Log, name: &str, project: &Path) -> Result<()> {
+    let folder = context.cache.join(name);
     empty_folder(&folder)?;
     // The plugin and its own dependencies are not needed again.
     let repository = TemporaryFolder::new("maven")?;
     let mut copy = Command::new("mvn");
     copy.args(["--batch-mode", "--quiet", "--no-transfer-progress", DEPENDENCY_PLUGIN, "-DincludeScope=runtime"]);
-    copy.arg("--file").arg(clients(context, "java").join("pom.xml"));
+    copy.arg("--file").arg(project.join("pom.xml"));
     copy.arg(format!("-DoutputDirectory={}", folder.join("lib").display()));
     copy.arg(format!("-Dmaven.repo.local={}", repository.0.display()));
     log.run(&mut copy, DEADLINE)
+}
+
+pub(super) fn valgrind_recipe(_: &Context) -> Result<String> {
+    Ok("2".into())
+}
+
+pub(super) fn valgrind(context: &Context, log: &mut Log) -> Result<()> {
+    let Some(root) = from_debian(context, log, "valgrind", "--version", &["valgrind"])? else { return Ok(()) };
+    let tools = root.join("libexec/valgrind");
+    let script = format!(
+        "#!/bin/sh\nVALGRIND_LIB='{}' exec '{}' \"$@\"\n",
+        tools.display(),
+        root.join("bin/valgrind").display()
+    );
+    write_script(&context.bin("valgrind"), &script)?;
+    log.run(Command::new(context.bin("valgrind")).arg("--version"), DEADLINE)
 }
 
 pub(super) fn kcat_recipe(_: &Context) -> Result<String> {
     Ok("1".into())
 }
 
-/// From the machine, else from Debian's packages: installed when root, else unpacked into the cache.
 pub(super) fn kcat(context: &Context, log: &mut Log) -> Result<()> {
-    if !exists("kcat", "-V") {
+    // librdkafka and what it links that a small system may not have.
+    let packages = ["kcat", "librdkafka1", "libyajl2", "liblz4-1", "libzstd1", "libsnappy1v5"];
+    let Some(root) = from_debian(context, log, "kcat", "-V", &packages)? else { return Ok(()) };
+    let libraries = root.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    let script = format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
+        libraries.display(),
+        root.join("bin/kcat").display()
+    );
+    write_script(&context.bin("kcat"), &script)?;
+    log.run(Command::new(context.bin("kcat")).arg("-V"), DEADLINE)
+}
+
+/// A program from the machine, else from Debian's packages. Installed when root; else these packages are unpacked, and where
+/// their `usr` is then is returned: the caller writes the script that starts the program there.
+fn from_debian(
+    context: &Context,
+    log: &mut Log,
+    program: &str,
+    version_flag: &str,
+    packages: &[&str],
+) -> Result<Option<PathBuf>> {
+    if !exists(program, version_flag) {
         if !exists("apt-get", "--version") {
-            return Err(Missing("there is no kcat: install it with the system's package manager".into()).into());
+            let what = format!("there is no {program}: install it with the system's package manager");
+            return Err(Missing(what).into());
         }
         if !is_root()? {
-            return unpack_kcat(context, log);
+            return unpack(context, log, program, packages).map(Some);
         }
         // The list of packages may be old or missing: try first without fetching it.
         let install = || {
             let mut command = Command::new("apt-get");
-            command.args(["install", "--yes", "--no-install-recommends", "kcat"]);
+            command.args(["install", "--yes", "--no-install-recommends", program]);
             command.env("DEBIAN_FRONTEND", "noninteractive");
             command
         };
@@ -158,20 +209,18 @@ pub(super) fn kcat(context: &Context, log: &mut Log) -> Result<()> {
             log.run(&mut install(), DEADLINE)?;
         }
     }
-    write_script(&context.bin("kcat"), "#!/bin/sh\nexec kcat \"$@\"\n")
+    write_script(&context.bin(program), &format!("#!/bin/sh\nexec {program} \"$@\"\n"))?;
+    Ok(None)
 }
 
-fn unpack_kcat(context: &Context, log: &mut Log) -> Result<()> {
-    let folder = context.cache.join("kcat");
+fn unpack(context: &Context, log: &mut Log, program: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = context.cache.join(program);
     empty_folder(&folder)?;
-    // librdkafka and what it links that a small system may not have.
-    let packages = ["kcat", "librdkafka1", "libyajl2", "liblz4-1", "libzstd1", "libsnappy1v5"];
     let mut download = Command::new("apt-get");
     download.arg("download").args(packages).current_dir(&folder);
     if log.run(&mut download, DEADLINE).is_err() {
-        return Err(
-            Missing("apt-get download kcat failed: run `apt-get update`, or install kcat, as root".into()).into()
-        );
+        let what = format!("apt-get download {program} failed: run `apt-get update`, or install {program}, as root");
+        return Err(Missing(what).into());
     }
     for entry in fs::read_dir(&folder)? {
         let package = entry?.path();
@@ -180,16 +229,7 @@ fn unpack_kcat(context: &Context, log: &mut Log) -> Result<()> {
             fs::remove_file(&package)?;
         }
     }
-    let root = folder.join("root/usr");
-    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let libraries = root.join("lib").join(triple);
-    let script = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
-        libraries.display(),
-        root.join("bin/kcat").display()
-    );
-    write_script(&context.bin("kcat"), &script)?;
-    log.run(Command::new(context.bin("kcat")).arg("-V"), DEADLINE)
+    Ok(folder.join("root/usr"))
 }
 
 fn write_script(path: &Path, text: &str) -> Result<()> {

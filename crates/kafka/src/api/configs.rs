@@ -16,6 +16,9 @@ use super::{Api, Request};
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
+/// How long a change of the configuration is waited for: clients do not say.
+const CHANGE_TIMEOUT_MS: i32 = 20_000;
+
 /// Why a resource was refused, and what to tell the client.
 type Refused = (ErrorCode, String);
 
@@ -223,7 +226,11 @@ async fn change(
     if validate_only {
         return metadata::check(&image, &command).map(|_| ()).map_err(|refusal| (refusal.code(), refusal.to_string()));
     }
-    api.metadata.submit(command).await.map(|_| ()).map_err(|error| (error.code(), error.to_string()))
+    api.metadata
+        .submit_until(command, super::deadline(CHANGE_TIMEOUT_MS))
+        .await
+        .map(|_| ())
+        .map_err(|error| (error.code(), error.to_string()))
 }
 
 pub(super) async fn list_resources(

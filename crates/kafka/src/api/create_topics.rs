@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use metadata::{Command, Configs, Refusal, Topic};
 use records::TopicId;
+use tokio::time::Instant;
 use wire::error_code::ErrorCode;
 use wire::{create_partitions, create_topics, delete_topics};
 
@@ -30,11 +31,12 @@ pub(super) async fn create(
     for topic in &body.topics {
         *named.entry(topic.name.clone()).or_default() += 1;
     }
+    let deadline = super::deadline(body.timeout_ms);
     let mut topics = Vec::with_capacity(named.len());
     for topic in body.topics {
         // A name that is there twice is refused once.
         match named.remove(&topic.name) {
-            Some(1) => topics.push(create_one(api, topic, body.validate_only).await),
+            Some(1) => topics.push(create_one(api, topic, body.validate_only, deadline).await),
             Some(_) => topics.push(create_topics::CreatableTopicResult {
                 error_code: ErrorCode::INVALID_REQUEST.code(),
                 error_message: Some("the request names this topic more than once".into()),
@@ -53,9 +55,10 @@ async fn create_one(
     api: &Arc<Api>,
     topic: create_topics::CreatableTopic,
     validate_only: bool,
+    deadline: Instant,
 ) -> create_topics::CreatableTopicResult {
     let name = topic.name.clone();
-    match try_create(api, topic, validate_only).await {
+    match try_create(api, topic, validate_only, deadline).await {
         Ok((id, partitions, replication_factor, configs)) => {
             let configs =
                 super::configs::of_topic(api, &configs).into_iter().map(|entry| create_topics::CreatableTopicConfigs {
@@ -90,6 +93,7 @@ async fn try_create(
     api: &Arc<Api>,
     topic: create_topics::CreatableTopic,
     validate_only: bool,
+    deadline: Instant,
 ) -> Result<(TopicId, i32, i16, Configs), Refused> {
     let image = api.metadata.image();
     if image.topic(&topic.name).is_some() {
@@ -133,7 +137,7 @@ async fn try_create(
         metadata::check(&image, &create).map_err(|refusal| refused(&refusal))?;
         return Ok((TopicId::default(), partitions, replication_factor, configs));
     }
-    api.metadata.submit(create).await.map_err(|error| refused(&error))?;
+    api.metadata.submit_until(create, deadline).await.map_err(|error| refused(&error))?;
     tracing::info!(topic = %topic.name, partitions, "topic created");
     Ok((id, partitions, replication_factor, configs))
 }
@@ -171,12 +175,13 @@ pub(super) async fn delete(api: &Arc<Api>, request: &Request, body: delete_topic
     if request.version() < 6 {
         asked = body.topic_names.into_iter().map(|name| (Some(name), uuid::Uuid::nil())).collect();
     }
+    let deadline = super::deadline(body.timeout_ms);
     let mut responses = Vec::with_capacity(asked.len());
     for (name, topic_id) in asked {
         let image = api.metadata.image();
         let topic = super::topic_of(&image, name.as_deref().unwrap_or_default(), topic_id);
         let (error, topic) = match topic {
-            Ok(topic) => (delete_one(api, &topic).await.err(), Some(topic)),
+            Ok(topic) => (delete_one(api, &topic, deadline).await.err(), Some(topic)),
             Err(code) => (Some((code, "there is no such topic".to_owned())), None),
         };
         responses.push(delete_topics::DeletableTopicResult {
@@ -190,12 +195,12 @@ pub(super) async fn delete(api: &Arc<Api>, request: &Request, body: delete_topic
     delete_topics::Response { responses, ..Default::default() }
 }
 
-async fn delete_one(api: &Arc<Api>, topic: &Topic) -> Result<(), Refused> {
+async fn delete_one(api: &Arc<Api>, topic: &Topic, deadline: Instant) -> Result<(), Refused> {
     if topic.internal {
         return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, "the cluster needs this topic".into()));
     }
     api.metadata
-        .submit(Command::DeleteTopic { id: topic.id, at: api.clock.now() })
+        .submit_until(Command::DeleteTopic { id: topic.id, at: api.clock.now() }, deadline)
         .await
         .map_err(|error| refused(&error))?;
     api.log.refresh();
@@ -209,9 +214,10 @@ pub(super) async fn create_partitions(
     _request: &Request,
     body: create_partitions::Request,
 ) -> create_partitions::Response {
+    let deadline = super::deadline(body.timeout_ms);
     let mut results = Vec::with_capacity(body.topics.len());
     for topic in body.topics {
-        let error = grow(api, &topic, body.validate_only).await.err();
+        let error = grow(api, &topic, body.validate_only, deadline).await.err();
         results.push(create_partitions::CreatePartitionsTopicResult {
             name: topic.name,
             error_code: error.as_ref().map_or(0, |(code, _)| code.code()),
@@ -226,6 +232,7 @@ async fn grow(
     api: &Arc<Api>,
     asked: &create_partitions::CreatePartitionsTopic,
     validate_only: bool,
+    deadline: Instant,
 ) -> Result<(), Refused> {
     let image = api.metadata.image();
     let unknown = || (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic".to_owned());
@@ -247,7 +254,7 @@ async fn grow(
     if validate_only {
         return metadata::check(&image, &command).map(|_| ()).map_err(|refusal| refused(&refusal));
     }
-    api.metadata.submit(command).await.map(|_| ()).map_err(|error| refused(&error))
+    api.metadata.submit_until(command, deadline).await.map(|_| ()).map_err(|error| refused(&error))
 }
 
 impl Code for Refusal {

@@ -11,7 +11,7 @@ use wire::{
 };
 
 use super::error::Code;
-use super::metadata::{OPERATIONS_UNKNOWN, cluster_id};
+use super::metadata::{Node, OPERATIONS_UNKNOWN, brokers, cluster_id, leader};
 use super::{Api, Request};
 
 pub(super) async fn cluster(
@@ -31,19 +31,20 @@ pub(super) async fn cluster(
             ..Default::default()
         };
     }
-    let advertised = request.context.advertised();
-    let zone = image.brokers.get(&api.broker).map(|broker| broker.zone.clone()).filter(|zone| !zone.is_empty());
+    let brokers = brokers(api, &image, &request.context).into_iter();
     Response {
         endpoint_type: BROKERS,
         cluster_id: cluster_id(&image).into(),
         controller_id: api.broker.0,
-        brokers: vec![DescribeClusterBroker {
-            broker_id: api.broker.0,
-            host: advertised.host.as_str().into(),
-            port: i32::from(advertised.port),
-            rack: zone.map(Into::into),
-            ..Default::default()
-        }],
+        brokers: brokers
+            .map(|Node { id, host, port, rack }| DescribeClusterBroker {
+                broker_id: id.0,
+                host,
+                port: i32::from(port),
+                rack,
+                ..Default::default()
+            })
+            .collect(),
         cluster_authorized_operations: OPERATIONS_UNKNOWN,
         ..Default::default()
     }
@@ -96,16 +97,20 @@ pub(super) async fn topic_partitions(
         };
         let page = topic.partitions.iter().zip(0_i32..).skip(first).take(left);
         let partitions: Vec<_> = page
-            .map(|(state, partition_index)| DescribeTopicPartitionsResponsePartition {
-                partition_index,
-                leader_id: state.leader.0,
-                leader_epoch: state.leader_epoch.0,
-                replica_nodes: vec![state.leader.0],
-                isr_nodes: vec![state.leader.0],
-                // Java's client takes null for a list that it can walk.
-                eligible_leader_replicas: Some(Vec::new()),
-                last_known_elr: Some(Vec::new()),
-                ..Default::default()
+            .map(|(state, partition_index)| {
+                let (leader_id, error) = leader(api, &image, state);
+                DescribeTopicPartitionsResponsePartition {
+                    error_code: error.code(),
+                    partition_index,
+                    leader_id,
+                    leader_epoch: state.leader_epoch.0,
+                    replica_nodes: vec![state.leader.0],
+                    isr_nodes: vec![state.leader.0],
+                    // Java's client takes null for a list that it can walk.
+                    eligible_leader_replicas: Some(Vec::new()),
+                    last_known_elr: Some(Vec::new()),
+                    ..Default::default()
+                }
             })
             .collect();
         left -= partitions.len();

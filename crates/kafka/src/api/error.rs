@@ -57,7 +57,7 @@ impl Code for SubmitError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(refusal) => refusal.code(),
-            Self::Unavailable(_) => ErrorCode::REQUEST_TIMED_OUT,
+            Self::Unavailable(_) | Self::TimedOut => ErrorCode::REQUEST_TIMED_OUT,
             Self::Fenced => ErrorCode::NOT_CONTROLLER,
         }
     }

@@ -7,6 +7,7 @@ use coordinator::{
     CommitPartition, CommitRequest, CommitTopic, GroupError, HeartbeatRequest, JoinRequest, LeavingMember, ListFilter,
     State, SyncRequest, TopicPartitions,
 };
+use metadata::Image;
 use records::{LeaderEpoch, Offset};
 use wire::error_code::ErrorCode;
 use wire::{
@@ -14,8 +15,9 @@ use wire::{
     offset_commit, offset_delete, offset_fetch, sync_group,
 };
 
-use super::metadata::OPERATIONS_UNKNOWN;
+use super::metadata::{Node, OPERATIONS_UNKNOWN, node};
 use super::{Api, Request};
+use crate::Context;
 
 /// Kafka's kinds of coordinators.
 const GROUP: i8 = 0;
@@ -48,27 +50,51 @@ pub(super) async fn find_coordinator(
     request: &Request,
     body: find_coordinator::Request,
 ) -> find_coordinator::Response {
-    let advertised = request.context.advertised();
-    let (host, port) = (Text::from(advertised.host.as_str()), i32::from(advertised.port));
-    let refused = (body.key_type != GROUP).then(|| {
-        let message = "only consumer groups have coordinators here: transactions and share groups are not served yet";
-        (ErrorCode::INVALID_REQUEST.code(), Text::from(message))
-    });
-    let (error_code, error_message) = refused.map_or((0, None), |(code, message)| (code, Some(message)));
+    let image = api.metadata.image();
+    let find = |group: &str| match body.key_type {
+        GROUP => coordinator_of(api, &image, &request.context, group),
+        _ => Err((
+            ErrorCode::INVALID_REQUEST,
+            "only consumer groups have coordinators here: transactions and share groups are not served yet",
+        )),
+    };
     if request.version() < 4 {
-        let (node_id, port) = if error_code == 0 { (api.broker.0, port) } else { (-1, -1) };
-        return find_coordinator::Response { error_code, error_message, node_id, host, port, ..Default::default() };
+        return match find(&body.key) {
+            Ok(Node { id, host, port, .. }) => {
+                find_coordinator::Response { node_id: id.0, host, port: i32::from(port), ..Default::default() }
+            }
+            Err((code, message)) => find_coordinator::Response {
+                error_code: code.code(),
+                error_message: Some(message.into()),
+                node_id: -1,
+                port: -1,
+                ..Default::default()
+            },
+        };
     }
-    let coordinators = body.coordinator_keys.into_iter().map(|key| find_coordinator::Coordinator {
-        key,
-        node_id: if error_code == 0 { api.broker.0 } else { -1 },
-        host: host.clone(),
-        port: if error_code == 0 { port } else { -1 },
-        error_code,
-        error_message: error_message.clone(),
-        ..Default::default()
+    let coordinators = body.coordinator_keys.into_iter().map(|key| match find(&key) {
+        Ok(Node { id, host, port, .. }) => {
+            find_coordinator::Coordinator { key, node_id: id.0, host, port: i32::from(port), ..Default::default() }
+        }
+        Err((code, message)) => find_coordinator::Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: code.code(),
+            error_message: Some(message.into()),
+            ..Default::default()
+        },
     });
     find_coordinator::Response { coordinators: coordinators.collect(), ..Default::default() }
+}
+
+/// The broker that leads the partition in which a group is kept.
+fn coordinator_of(api: &Api, image: &Image, context: &Context, group: &str) -> Result<Node, (ErrorCode, &'static str)> {
+    let at = usize::try_from(api.coordinator.partition_for(group)).ok();
+    let state = image.topic(coordinator::TOPIC).zip(at).and_then(|(topic, at)| topic.partitions.get(at));
+    let leader = state.and_then(|state| image.brokers.get(&state.leader));
+    let none = (ErrorCode::COORDINATOR_NOT_AVAILABLE, "the broker that coordinates the group is not there now");
+    leader.and_then(|leader| node(api, leader, context)).ok_or(none)
 }
 
 pub(super) async fn join(api: &Arc<Api>, request: &Request, body: join_group::Request) -> join_group::Response {

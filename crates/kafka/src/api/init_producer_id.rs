@@ -1,34 +1,107 @@
-//! InitProducerId: an id for an idempotent producer (KIP-98). Ids come in blocks from the metadata, so that a new
-//! producer seldom waits for a commit. Transactional ids are not served yet and get a clear error.
+//! InitProducerId: an id for an idempotent producer (KIP-98). Ids come in blocks from the metadata, fetched before they are
+//! needed: a new producer is served also while the object store is away. Transactional ids are not served yet and get a
+//! clear error.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metadata::{Command, Reply};
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use wire::error_code::ErrorCode;
 use wire::init_producer_id::{Request, Response};
 
 use super::Api;
-use super::error::Code;
 
-/// Ids taken from the metadata at once.
-const BLOCK: u32 = 1000;
+/// Ids taken from the metadata at once: so many new producers are served while the store is away, half of them at least.
+const BLOCK: u32 = 10_000;
+/// The next block is fetched when no more are left.
+const REFILL_BELOW: u64 = BLOCK as u64 / 2;
+/// How long a producer waits where none is left.
+const WAIT: Duration = Duration::from_secs(5);
+/// Between two tries to fetch a block.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// The ids that are left of the block. An async lock: it is held while a new block is fetched, so that one is.
+/// The ids that are left, and the task that fetches more.
+pub(super) struct ProducerIds {
+    metadata: metadata::Handle,
+    left: watch::Sender<Blocks>,
+    refill: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// What is left of the older block, and the newer one.
 #[derive(Debug, Default)]
-pub(super) struct ProducerIds(Mutex<std::ops::Range<i64>>);
+struct Blocks([Range<i64>; 2]);
+
+impl Blocks {
+    fn take(&mut self) -> Option<i64> {
+        self.0.iter_mut().find_map(Iterator::next)
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|block| block.end.abs_diff(block.start)).sum()
+    }
+
+    fn add(&mut self, block: Range<i64>) {
+        let [older, newer] = &mut self.0;
+        if older.is_empty() {
+            *older = std::mem::take(newer);
+        }
+        // One that is not used up is given up: ids are many.
+        *newer = block;
+    }
+}
 
 impl ProducerIds {
-    async fn next(&self, metadata: &metadata::Handle) -> Result<i64, ErrorCode> {
-        let mut left = self.0.lock().await;
-        if left.is_empty() {
-            match metadata.submit(Command::AllocateProducerIds { count: BLOCK }).await {
-                Ok(Reply::ProducerIds { first, count }) => *left = first.0..first.0 + i64::from(count),
-                Ok(_) => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),
-                Err(error) => return Err(error.code()),
-            }
+    pub(super) fn new(metadata: metadata::Handle) -> Self {
+        Self { metadata, left: watch::Sender::default(), refill: Mutex::default() }
+    }
+
+    /// Fetches a block in the background, unless there are enough or it is being fetched. Needs a tokio runtime.
+    pub(super) fn refill(&self) {
+        if self.left.borrow().count() >= REFILL_BELOW {
+            return;
         }
-        left.next().ok_or(ErrorCode::UNKNOWN_SERVER_ERROR)
+        let mut refill = self.refill.lock();
+        if refill.as_ref().is_some_and(|refill| !refill.is_finished()) {
+            return;
+        }
+        let (metadata, left) = (self.metadata.clone(), self.left.clone());
+        *refill = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            while left.borrow().count() < REFILL_BELOW {
+                match metadata.submit(Command::AllocateProducerIds { count: BLOCK }).await {
+                    Ok(Reply::ProducerIds { first, count }) => {
+                        left.send_modify(|left| left.add(first.0..first.0 + i64::from(count)));
+                    }
+                    other => {
+                        tracing::debug!(?other, "no ids for producers can be had yet");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+        })));
+    }
+
+    async fn next(&self) -> Option<i64> {
+        let mut filled = self.left.subscribe();
+        let taking = async {
+            loop {
+                let mut id = None;
+                // Whoever waits is woken by a new block, not by what others take.
+                self.left.send_if_modified(|left| {
+                    id = left.take();
+                    false
+                });
+                self.refill();
+                if id.is_some() || filled.changed().await.is_err() {
+                    return id;
+                }
+            }
+        };
+        timeout(WAIT, taking).await.ok().flatten()
     }
 }
 
@@ -43,8 +116,9 @@ pub(super) async fn answer(api: &Arc<Api>, _request: &super::Request, body: Requ
         tracing::info!(transactional_id = %id, "a client asked for transactions, which are not served yet");
         return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     }
-    match api.producer_ids.next(&api.metadata).await {
-        Ok(producer_id) => Response { producer_id, producer_epoch: 0, ..Response::default() },
-        Err(code) => refused(code),
+    match api.producer_ids.next().await {
+        Some(producer_id) => Response { producer_id, producer_epoch: 0, ..Response::default() },
+        // What Apache Kafka says in this place; clients ask again.
+        None => refused(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
     }
 }

@@ -22,16 +22,18 @@ mod topic_configs;
 mod versions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::metadata::{Configs, Image, Topic, TopicConfig};
 use ::records::{Clock, Random};
 use bytes::Bytes;
 use coordinator::Coordinator;
 use log::Log;
+use tokio::time::Instant;
 use wire::error_code::ErrorCode;
 use wire::{ApiKey, DecodeError, Message, RequestHeader};
 
-use crate::{Answer, Context, Frame, Reservation, Service, Step};
+use crate::{Answer, Context, Frame, Reservation, Service, Step, Weight};
 
 pub use fetch::SessionLimits;
 pub use metrics::Metrics as ApiMetrics;
@@ -87,6 +89,11 @@ const PRODUCED_PARTITION_BYTES: usize = 1 << 10;
 /// The largest request of an API other than Produce, in bytes: a fetch of half a million partitions.
 const PLAIN_BYTES_MAX: usize = 16 << 20;
 
+/// Working on so many partitions takes about a millisecond.
+const LONG_PARTITIONS: usize = 1000;
+/// A request of an API other than Produce names about as many things in so many bytes.
+const LONG_BYTES: usize = 16 << 10;
+
 /// Whether an answer may be large though its request is small: it is not begun while memory for answers is short.
 fn may_answer_much(key: ApiKey) -> bool {
     matches!(
@@ -128,9 +135,23 @@ impl Api {
         let fetch_sessions = fetch::Sessions::new(limits, parts.random.clone(), parts.metrics.clone());
         let inflating = inflate::Gate::new(parts.settings.inflated_bytes_max);
         let topic_configs = topic_configs::TopicConfigs::new(parts.broker, parts.settings.file_configs.clone());
-        let producer_ids = init_producer_id::ProducerIds::default();
+        let producer_ids = init_producer_id::ProducerIds::new(parts.metadata.clone());
         Self { parts, producer_ids, fetch_sessions, inflating, topic_configs }
     }
+
+    /// Fetches in the background what is to be there before it is asked for. Needs a tokio runtime.
+    pub fn prepare(&self) {
+        self.producer_ids.refill();
+    }
+}
+
+/// The least and the most that a change of the metadata is waited for. Whoever asks for less would seldom get an answer.
+const CHANGE_WAIT_MS: std::ops::RangeInclusive<i32> = 1_000..=60_000;
+
+/// Until when a change of the metadata is waited for. What ran out of time may still come to pass.
+fn deadline(timeout_ms: i32) -> Instant {
+    let wait_ms = timeout_ms.clamp(*CHANGE_WAIT_MS.start(), *CHANGE_WAIT_MS.end());
+    Instant::now() + Duration::from_millis(u64::from(wait_ms.unsigned_abs()))
 }
 
 impl Api {
@@ -200,14 +221,19 @@ pub struct Handler(pub Arc<Api>);
 impl Service for Handler {
     /// Records are not copied; everything else is decoded, which may take some times its size (see
     /// [`wire::memory_max`]). What is kept for each partition of a Produce counts, however little it brings.
-    fn weight(&self, payload: &Bytes) -> usize {
-        match payload.first_chunk() {
-            Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce as i16 => {
-                // One that cannot be counted cannot be decoded either: it closes its connection.
-                let partitions = wire::produced_partitions(payload).unwrap_or(0);
-                payload.len().saturating_add(partitions.saturating_mul(PRODUCED_PARTITION_BYTES))
-            }
-            _ => payload.len().saturating_mul(DECODED_FACTOR),
+    fn weight(&self, payload: &Bytes) -> Weight {
+        let key = payload.first_chunk().map_or(-1, |key| i16::from_be_bytes(*key));
+        if key == ApiKey::Produce as i16 {
+            // One that cannot be counted cannot be decoded either: it closes its connection.
+            let partitions = wire::produced_partitions(payload).unwrap_or(0);
+            let bytes = payload.len().saturating_add(partitions.saturating_mul(PRODUCED_PARTITION_BYTES));
+            return Weight { bytes, is_long: partitions > LONG_PARTITIONS };
+        }
+        let answers_much = ApiKey::try_from(key).is_ok_and(may_answer_much);
+        Weight {
+            bytes: payload.len().saturating_mul(DECODED_FACTOR),
+            is_long: payload.len() > LONG_BYTES
+                || answers_much && self.0.metadata.image().partition_count() > LONG_PARTITIONS,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metadata::Command;
 use records::{Offset, TopicPartition};
+use tokio::time::Instant;
 use wire::delete_records::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult, Request, Response};
 use wire::error_code::ErrorCode;
 
@@ -14,6 +15,7 @@ use super::error::Code;
 const EVERYTHING: i64 = -1;
 
 pub(super) async fn delete(api: &Arc<Api>, _request: &super::Request, body: Request) -> Response {
+    let deadline = super::deadline(body.timeout_ms);
     let mut topics = Vec::with_capacity(body.topics.len());
     for topic in body.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -23,7 +25,7 @@ pub(super) async fn delete(api: &Arc<Api>, _request: &super::Request, body: Requ
                 low_watermark: -1,
                 ..Default::default()
             };
-            match delete_before(api, &topic.name, asked.partition_index, asked.offset).await {
+            match delete_before(api, &topic.name, asked.partition_index, asked.offset, deadline).await {
                 Ok(log_start) => answer.low_watermark = log_start.0,
                 Err(code) => answer.error_code = code.code(),
             }
@@ -35,7 +37,13 @@ pub(super) async fn delete(api: &Arc<Api>, _request: &super::Request, body: Requ
 }
 
 /// The log start afterwards.
-async fn delete_before(api: &Api, topic: &str, index: i32, offset: i64) -> Result<Offset, ErrorCode> {
+async fn delete_before(
+    api: &Api,
+    topic: &str,
+    index: i32,
+    offset: i64,
+    deadline: Instant,
+) -> Result<Offset, ErrorCode> {
     let image = api.metadata.image();
     let topic = image.topic(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let id = TopicPartition { topic: topic.id, partition: index.into() };
@@ -47,7 +55,7 @@ async fn delete_before(api: &Api, topic: &str, index: i32, offset: i64) -> Resul
     }
     if offset > partition.log_start() {
         let command = Command::SetLogStart { topic_partition: id, offset };
-        api.metadata.submit(command).await.map_err(|error| error.code())?;
+        api.metadata.submit_until(command, deadline).await.map_err(|error| error.code())?;
         api.log.refresh();
     }
     Ok(partition.log_start())

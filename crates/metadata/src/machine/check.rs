@@ -26,6 +26,7 @@ const ENDPOINTS_MAX: usize = 64;
 pub fn check(image: &Image, command: &Command) -> Checked {
     match command {
         Command::RegisterBroker { name, zone, endpoints, at } => register_broker(image, name, zone, endpoints, *at),
+        Command::FenceBroker { broker, incarnation, fenced } => fence_broker(image, *broker, *incarnation, *fenced),
         Command::OpenJournal { owner, incarnation, members, ack_quorum, at } => {
             check_journals::open(image, *owner, *incarnation, members, *ack_quorum, *at)
         }
@@ -109,8 +110,20 @@ fn register_broker(image: &Image, name: &str, zone: &str, endpoints: &[Endpoint]
         endpoints: endpoints.to_vec(),
         incarnation,
         registered_at: at,
+        fenced: false,
     })));
     Ok((Reply::Registered { broker: id, incarnation }, changes))
+}
+
+fn fence_broker(image: &Image, broker: BrokerId, incarnation: Incarnation, fenced: bool) -> Checked {
+    let known = image.brokers.get(&broker).ok_or(Refusal::UnknownBroker(broker))?;
+    if known.incarnation != incarnation {
+        return Err(Refusal::StaleIncarnation { broker, current: known.incarnation });
+    }
+    if known.fenced == fenced {
+        return Ok((Reply::Done, Vec::new()));
+    }
+    Ok((Reply::Done, vec![Change::PutBroker(Arc::new(Broker { fenced, ..(**known).clone() }))]))
 }
 
 /// Drained journals of `owner`'s incarnations below `below`: nobody needs to hear about them any more.

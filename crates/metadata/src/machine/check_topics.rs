@@ -103,12 +103,13 @@ fn add_partitions(image: &Image, id: TopicId, from: u32, to: u32, changes: &mut 
 /// 0 and −1 mean "unknown" to some clients.
 const FIRST_EPOCH: LeaderEpoch = LeaderEpoch(1);
 
-/// The newest open journal of each broker's current incarnation.
+/// The newest open journal of the current incarnation of each broker that is heard from.
 fn open_journals(image: &Image) -> Vec<&Journal> {
     let mut newest: BTreeMap<BrokerId, &Journal> = BTreeMap::new();
     for journal in image.journals.values() {
-        let current = image.brokers.get(&journal.owner).is_some_and(|owner| owner.incarnation == journal.incarnation);
-        if current && journal.state == JournalState::Open {
+        let owner = image.brokers.get(&journal.owner);
+        let serves = owner.is_some_and(|owner| owner.incarnation == journal.incarnation && !owner.fenced);
+        if serves && journal.state == JournalState::Open {
             newest.insert(journal.owner, journal);
         }
     }

@@ -68,6 +68,16 @@ pub enum Command {
         /// When.
         at: Timestamp,
     },
+    /// Says whether the controller hears from a broker, which gets nothing to lead while it does not. Answers
+    /// [`Reply::Done`].
+    FenceBroker {
+        /// The broker.
+        broker: BrokerId,
+        /// Its incarnation that is meant; another one is left alone.
+        incarnation: Incarnation,
+        /// Whether it is not heard from.
+        fenced: bool,
+    },
     /// Opens a new journal. Answers [`Reply::JournalOpened`]; one that stays unused is sealed when its owner returns.
     OpenJournal {
         /// Who appends to it.

@@ -60,6 +60,8 @@ pub struct Broker {
     pub incarnation: Incarnation,
     /// When it registered last.
     pub registered_at: Timestamp,
+    /// The controller does not hear from it: it gets nothing to lead.
+    pub fenced: bool,
 }
 
 /// A topic and its partitions.

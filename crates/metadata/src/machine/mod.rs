@@ -20,7 +20,6 @@ mod names;
 mod tests;
 
 pub use change::{Change, NextIds};
-
 pub use check::check;
 pub(crate) use check_topics::swept;
 pub use command::{Command, ConfigChange, ConfigOp, ObjectMeta, PartitionStart, Refusal, Reply};

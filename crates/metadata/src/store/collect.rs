@@ -16,8 +16,8 @@ use records::Timestamp;
 use tokio::sync::oneshot;
 
 use super::Options;
-use super::extents::QueryError;
-use super::handle::{Handle, Swept, Work};
+use super::local::{Local, Swept, Work};
+use crate::handle::QueryError;
 use crate::machine::{Change, ObjectMeta};
 
 /// How many objects are deleted with one request.
@@ -39,15 +39,15 @@ enum CollectError {
 }
 
 /// Deletes until the controller stops.
-pub(super) async fn run(handle: Handle, options: Options) {
+pub(super) async fn run(local: Local, options: Options) {
     let mut delay = RETRY_FIRST;
     // Garbage comes bit by bit: that of some time is deleted together.
     let pause = (options.delete_grace / 4).min(PAUSE_MAX);
     loop {
-        match collect(&handle, &options).await {
+        match collect(&local, &options).await {
             Ok(None) => {
                 delay = RETRY_FIRST;
-                handle.shared.garbage.more.notified().await;
+                local.shared.garbage.more.notified().await;
             }
             Ok(Some(due_in)) => {
                 delay = RETRY_FIRST;
@@ -68,12 +68,12 @@ pub(super) async fn run(handle: Handle, options: Options) {
 }
 
 /// Deletes what is due. Says in how long the next object is, if any waits.
-async fn collect(handle: &Handle, options: &Options) -> Result<Option<Duration>, CollectError> {
+async fn collect(local: &Local, options: &Options) -> Result<Option<Duration>, CollectError> {
     let grace = i64::try_from(options.delete_grace.as_millis()).unwrap_or(i64::MAX);
     let (mut after, mut next): (_, Option<Timestamp>) = (None, None);
     let (mut objects, mut bytes) = (0_u64, 0_u64);
     loop {
-        let page = handle.garbage_after(after, CHUNK).await?;
+        let page = local.garbage_after(after, CHUNK).await?;
         let Some((last, _)) = page.last() else { break };
         after = Some(last.id);
         let now = options.clock.now();
@@ -86,7 +86,7 @@ async fn collect(handle: &Handle, options: &Options) -> Result<Option<Duration>,
         let due: Vec<ObjectMeta> = due.into_iter().map(|(object, _)| object).collect();
         let (gone, failure) = delete(options.store.object_store().as_ref(), &due).await;
         let (gone_objects, gone_bytes) = (gone.len() as u64, gone.iter().map(|object| object.size).sum::<u64>());
-        forget(handle, gone).await?;
+        forget(local, gone).await?;
         options.metrics.deleted(gone_objects, gone_bytes);
         (objects, bytes) = (objects + gone_objects, bytes + gone_bytes);
         if let Some(error) = failure {
@@ -143,18 +143,18 @@ pub(super) async fn delete_keys(store: &dyn ObjectStore, keys: Vec<Path>) -> (Ha
 }
 
 /// Forgets garbage that is deleted.
-async fn forget(handle: &Handle, gone: Vec<ObjectMeta>) -> Result<(), CollectError> {
+async fn forget(local: &Local, gone: Vec<ObjectMeta>) -> Result<(), CollectError> {
     if gone.is_empty() {
         return Ok(());
     }
     for object in &gone {
         tracing::debug!(key = object.key, size = object.size, "object deleted");
-        handle.shared.objects.invalidate(&object.id).await;
+        local.shared.objects.invalidate(&object.id).await;
     }
     let (done, forgotten) = oneshot::channel();
     let changes = gone.into_iter().map(Change::EndGarbage).collect();
     let swept = Swept { changes, bytes: Default::default(), ends: Vec::new(), done };
-    if handle.shared.work.send(Work::Sweep(swept)).await.is_err() || forgotten.await.is_err() {
+    if local.shared.work.send(Work::Sweep(swept)).await.is_err() || forgotten.await.is_err() {
         return Err(CollectError::Stopped);
     }
     Ok(())

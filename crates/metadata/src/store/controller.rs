@@ -1,5 +1,6 @@
 //! The one writer: takes a batch of commands, checks them in order, writes, awaits durability, publishes, answers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{self, Database, WriteError};
-use super::handle::{Garbage, Handle, Shared, SubmitError, Submitted, SweepEnd, Swept, Work};
+use super::feed::Feed;
+use super::local::{Garbage, Local, Shared, Submitted, SweepEnd, Swept, Work};
 use super::rows::{self, Commit};
 use super::{OpenError, Options, StopReason, collect, orphans, sweep};
+use crate::handle::{Handle, SubmitError};
 use crate::machine::{Change, Image, Reply, check, swept};
 
 /// How many commands are written as one batch at most.
@@ -28,12 +31,18 @@ const REOPEN_FIRST: Duration = Duration::from_millis(100);
 const REOPEN_LAST: Duration = Duration::from_secs(10);
 
 /// Holds the database open and carries out commands, until it is closed or dropped.
-#[derive(Debug)]
 pub struct Controller {
-    handle: Handle,
+    pub(super) local: Local,
+    feed: Feed,
     stop: CancellationToken,
     running: JoinHandle<StopReason>,
     background: [AbortOnDrop; 3],
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller").field("revision", &self.local.image().revision).finish_non_exhaustive()
+    }
 }
 
 impl Controller {
@@ -61,7 +70,7 @@ impl Controller {
         let (work, queue) = mpsc::channel(options.queue_max.max(1));
         let (publish, published) = watch::channel(image.clone());
         let (stopped, stop_seen) = watch::channel(None);
-        let handle = Handle {
+        let local = Local {
             shared: Arc::new(Shared {
                 work,
                 image: published,
@@ -71,15 +80,17 @@ impl Controller {
                 garbage,
             }),
         };
+        let feed = Feed { image: local.watch(), batches: Arc::default() };
         let stop = CancellationToken::new();
         let background = [
-            tokio::spawn(sweep::run(handle.clone(), options.clock.clone())),
-            tokio::spawn(collect::run(handle.clone(), options.clone())),
-            tokio::spawn(orphans::run(handle.clone(), options.clone())),
+            tokio::spawn(sweep::run(local.clone(), options.clock.clone())),
+            tokio::spawn(collect::run(local.clone(), options.clone())),
+            tokio::spawn(orphans::run(local.clone(), options.clone())),
         ];
         let task = Loop {
             options,
-            handle: handle.clone(),
+            local: local.clone(),
+            feed: feed.clone(),
             queue,
             publish,
             image,
@@ -88,13 +99,19 @@ impl Controller {
             stop: stop.clone(),
         };
         let running = tokio::spawn(task.run(stopped));
-        Ok(Self { handle, stop, running, background: background.map(AbortOnDrop) })
+        Ok(Self { local, feed, stop, running, background: background.map(AbortOnDrop) })
+    }
+
+    /// The state for brokers that follow.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
     /// What others hold of it.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        Handle::new(self.local.watch(), Arc::new(self.local.clone()))
     }
 
     /// Answers the commands that were submitted, closes the database, and says why it stopped if it did so before. Waits
@@ -126,7 +143,8 @@ impl Drop for AbortOnDrop {
 
 struct Loop {
     options: Options,
-    handle: Handle,
+    local: Local,
+    feed: Feed,
     queue: mpsc::Receiver<Work>,
     publish: watch::Sender<Arc<Image>>,
     /// What is durable.
@@ -241,8 +259,9 @@ impl Loop {
             }
             self.last = Some(commit);
             self.image = Arc::new(image);
+            self.feed.batches.push(self.image.revision, &changes);
             self.publish.send_replace(self.image.clone());
-            self.handle.shared.garbage.changed(&changes);
+            self.local.shared.garbage.changed(&changes);
         }
         // Whoever asked may have gone.
         for waiting in waiting {
@@ -315,7 +334,7 @@ impl Loop {
             };
             match opened {
                 Ok((database, last)) => {
-                    self.handle.shared.db.store(Arc::new(database.db.clone()));
+                    self.local.shared.db.store(Arc::new(database.db.clone()));
                     self.database = Some(database);
                     return Ok(last);
                 }

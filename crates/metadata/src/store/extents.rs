@@ -1,42 +1,17 @@
 //! Looking up extents and the objects that they lie in: they are in the database only.
 
-use std::sync::Arc;
-
 use objects::{Extent, Path};
 use records::{Offset, Timestamp, TopicPartition};
 use uuid::Uuid;
 
 use super::database::{read_options, scan_options};
-use super::handle::Handle;
+use super::local::Local;
 use super::rows;
+use crate::handle::{EXTENTS_MAX, ExtentQuery, LocatedExtent, QueryError};
 use crate::machine::ObjectMeta;
 
-/// How many extents one query gives at most.
-const EXTENTS_MAX: usize = 1000;
 /// How often a query is made again when what it found was removed meanwhile.
 const TRIES: u32 = 3;
-
-/// An extent and the object that holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocatedExtent {
-    /// The extent.
-    pub extent: Extent,
-    /// The object's key in the store.
-    pub key: Path,
-    /// The object's size in bytes.
-    pub size: u64,
-}
-
-/// Why extents could not be looked up.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum QueryError {
-    /// The database does not answer now: try again.
-    #[error("the metadata cannot be read now: {0}")]
-    Unavailable(String),
-    /// A stored row cannot be understood: a person must look.
-    #[error("the metadata is damaged: {0}")]
-    Corrupt(String),
-}
 
 impl From<slatedb::Error> for QueryError {
     fn from(error: slatedb::Error) -> Self {
@@ -57,57 +32,9 @@ pub(super) struct StoredObject {
     size: u64,
 }
 
-impl Handle {
-    /// Up to `limit` extents of a partition in the order of their offsets, from the one that holds `from` on; when none
-    /// does, from the next one. Nothing below the log start; nothing when there is no such partition. Cancellation safe.
-    ///
-    /// # Errors
-    /// [`QueryError`].
-    pub async fn extents(
-        &self,
-        of: TopicPartition,
-        from: Offset,
-        limit: usize,
-    ) -> Result<Vec<LocatedExtent>, QueryError> {
-        let limit = limit.min(EXTENTS_MAX);
-        self.located(of, from, |_| true, limit).await
-    }
-
-    /// The first extent from `from` on that has a record with a timestamp of at least `at`. Linear in the extents that it
-    /// passes over. Cancellation safe.
-    ///
-    /// # Errors
-    /// [`QueryError`].
-    pub async fn extent_by_timestamp(
-        &self,
-        of: TopicPartition,
-        from: Offset,
-        at: Timestamp,
-    ) -> Result<Option<LocatedExtent>, QueryError> {
-        Ok(self.located(of, from, |extent| extent.max_timestamp >= at, 1).await?.pop())
-    }
-
-    /// The first extent of a partition that has a record with a timestamp of at least `at`.
-    ///
-    /// # Errors
-    /// [`QueryError`].
-    pub async fn first_extent_by_timestamp(
-        &self,
-        of: TopicPartition,
-        at: Timestamp,
-    ) -> Result<Option<LocatedExtent>, QueryError> {
-        self.extent_by_timestamp(of, Offset(0), at).await
-    }
-
-    /// Up to `limit` objects that nothing refers to any more, and since when. Cancellation safe.
-    ///
-    /// # Errors
-    /// [`QueryError`].
-    pub async fn garbage(&self, limit: usize) -> Result<Vec<(ObjectMeta, Timestamp)>, QueryError> {
-        self.garbage_after(None, limit).await
-    }
-
-    /// As [`Handle::garbage`], from the object after this one on, in the order of their ids.
+impl Local {
+    /// Up to `limit` objects that nothing refers to any more, and since when, from the one after `after` on, in the order
+    /// of their ids. Cancellation safe.
     pub(super) async fn garbage_after(
         &self,
         after: Option<Uuid>,
@@ -124,13 +51,11 @@ impl Handle {
         Ok(found)
     }
 
-    async fn located(
-        &self,
-        of: TopicPartition,
-        from: Offset,
-        wanted: impl Fn(&Extent) -> bool,
-        limit: usize,
-    ) -> Result<Vec<LocatedExtent>, QueryError> {
+    /// See [`Backend::extents`](crate::handle::Backend::extents).
+    pub(super) async fn located(&self, query: ExtentQuery) -> Result<Vec<LocatedExtent>, QueryError> {
+        let ExtentQuery { of, from, at_least, limit } = query;
+        let limit = limit.min(EXTENTS_MAX);
+        let wanted = |extent: &Extent| at_least.is_none_or(|at| extent.max_timestamp >= at);
         for _ in 0..TRIES {
             let image = self.image();
             let Some(state) = image.partition(of) else { return Ok(Vec::new()) };
@@ -195,7 +120,3 @@ impl Handle {
         Ok(Some(stored))
     }
 }
-
-/// Makes sure that a handle can be shared between tasks.
-const fn assert_shared<T: Send + Sync + 'static>() {}
-const _: () = assert_shared::<Arc<Handle>>();

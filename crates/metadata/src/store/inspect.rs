@@ -9,9 +9,9 @@ use slatedb::config::DbReaderOptions;
 use slatedb::{DbReader, DbReaderMode};
 
 use super::OpenError;
-use super::extents::QueryError;
 use super::orphans::{Orphan, Sweep, SweepError, Swept, Views, before};
 use super::rows::{self, Commit};
+use crate::handle::QueryError;
 
 /// How often a view takes in what was written meanwhile.
 const POLL: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //!
 //! A [`Controller`] is the one writer. Its loop takes a batch of commands, checks them in order against the image in
 //! memory, writes one batch of rows, *awaits that it is durable*, and only then publishes the new image and answers: **a
-//! reply means durable**. A [`Handle`] reads the published image, submits commands and looks up extents.
+//! reply means durable**. A [`Handle`](crate::Handle) reads the published image, submits commands and looks up extents.
 //!
 //! **What is known after an error.** SlateDB repeats requests that the store failed or throttled, for ever, with pauses of
 //! up to a second: commands then wait, and when the queue is full, those who submit wait too. What else ends a write ends
@@ -23,8 +23,9 @@ mod collect;
 mod controller;
 mod database;
 mod extents;
-mod handle;
+mod feed;
 mod inspect;
+mod local;
 mod metrics;
 mod orphans;
 mod rows;
@@ -34,7 +35,9 @@ mod sweep;
 mod tests;
 
 #[cfg(test)]
-pub(crate) use tests::table as rows_for_tests;
+pub(crate) use feed::told as told_for_tests;
+#[cfg(test)]
+pub(crate) use tests::{faulty::TestRandom, table as rows_for_tests};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +48,7 @@ use crate::machine::Limits;
 
 pub use check::{Depth, Finding, FindingKind, Report};
 pub use controller::Controller;
-pub use extents::{LocatedExtent, QueryError};
-pub use handle::{Handle, SubmitError};
+pub use feed::{Feed, FollowError, Follower, Following};
 pub use inspect::Inspector;
 pub use metrics::Metrics;
 pub use orphans::{Orphan, SweepError, Swept};

@@ -30,9 +30,9 @@ use uuid::Uuid;
 use super::Options;
 use super::collect::delete_keys;
 use super::database::{read_options, scan_options};
-use super::extents::QueryError;
-use super::handle::Handle;
+use super::local::Local;
 use super::rows;
+use crate::handle::QueryError;
 
 /// How many objects of the store are looked at together.
 const CANDIDATES_MAX: usize = 100_000;
@@ -90,7 +90,7 @@ pub(super) trait Views {
     async fn done(&self, _rows: Self::Rows) {}
 }
 
-impl Views for Handle {
+impl Views for Local {
     type Rows = Db;
 
     async fn newest(&self) -> Result<Db, QueryError> {
@@ -108,7 +108,7 @@ pub(super) struct Sweep<'a> {
 }
 
 /// Sweeps from time to time, until the controller stops.
-pub(super) async fn run(handle: Handle, options: Options) {
+pub(super) async fn run(local: Local, options: Options) {
     let interval = options.sweep_interval;
     if interval.is_zero() {
         return;
@@ -125,7 +125,7 @@ pub(super) async fn run(handle: Handle, options: Options) {
         };
         let (mut objects, mut bytes) = (0, 0);
         let swept = sweep
-            .run(&handle, |orphan| {
+            .run(&local, |orphan| {
                 tracing::debug!(key = %orphan.key, size = orphan.size, "an object that was never committed is deleted");
                 (objects, bytes) = (objects + 1, bytes + orphan.size);
             })

@@ -19,10 +19,10 @@ use slatedb::{DbReadOps, WriteBatch};
 use uuid::Uuid;
 
 use super::database::read_options;
-use super::extents::QueryError;
+use crate::handle::QueryError;
 use crate::machine::{
-    Broker, Change, Configs, Counters, DeletedTopic, Endpoint, EpochStart, Journal, JournalState, LastCommit, NextIds,
-    ObjectMeta, PartitionState,
+    Broker, Change, Configs, Counters, DeletedTopic, Endpoint, EpochStart, Image, Journal, JournalState, LastCommit,
+    NextIds, ObjectMeta, PartitionState,
 };
 
 /// The layout that this code writes, and the newest that it reads.
@@ -43,6 +43,11 @@ const TOPIC: u8 = b't';
 
 /// The kinds of rows that the image is made of, in an order in which they can be applied.
 pub(super) const IMAGE_KINDS: [u8; 8] = [COUNTERS, BROKER, CONFIGS, JOURNAL, TOPIC, PARTITION, DELETED, TRIM];
+
+/// Whether a key's row is a part of the image.
+pub(super) fn is_image(key: &[u8]) -> bool {
+    key.first().is_some_and(|kind| IMAGE_KINDS.contains(kind))
+}
 
 /// A stored row that cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -329,6 +334,7 @@ fn broker_row(broker: &Broker) -> stored::Broker {
         endpoints: broker.endpoints.iter().map(endpoint).collect(),
         incarnation: broker.incarnation.0,
         registered_at: broker.registered_at.0,
+        fenced: broker.fenced,
     }
 }
 
@@ -450,6 +456,29 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Change, RowError> {
     }
 }
 
+/// The change that the end of a row of the image stands for; nothing where another row's end says it.
+pub(super) fn ended(key: &[u8], image: &Image) -> Result<Option<Change>, RowError> {
+    let end = match key.first().copied().unwrap_or_default() {
+        CONFIGS => {
+            let broker = if key.len() == 1 { None } else { Some(BrokerId(i32_of(split(key, [4])?[0]))) };
+            Change::PutBrokerConfigs(broker, Arc::default())
+        }
+        JOURNAL => Change::ForgetJournal(JournalId(u64_of(split(key, [8])?[0]))),
+        TOPIC => {
+            let id = topic_of(split(key, [16])?[0]);
+            let topic = image.topics.get(&id).ok_or_else(|| broken(key, "there is no such topic"))?;
+            let partitions = u32::try_from(topic.partitions.len()).map_err(|error| broken(key, error))?;
+            Change::DeleteTopic { id, partitions }
+        }
+        // They go with their topic.
+        PARTITION => return Ok(None),
+        DELETED => Change::EndDeleted(topic_of(split(key, [16])?[0])),
+        TRIM => Change::EndTrim(partition_of(key)?),
+        _ => return Err(broken(key, "such rows do not end")),
+    };
+    Ok(Some(end))
+}
+
 fn configs(values: BTreeMap<String, String>) -> Arc<Configs> {
     Arc::new(values)
 }
@@ -466,6 +495,7 @@ fn broker_of(key: &[u8], id: BrokerId, row: stored::Broker) -> Result<Change, Ro
         endpoints: row.endpoints.into_iter().map(endpoint).collect::<Result<_, _>>()?,
         incarnation: Incarnation(row.incarnation),
         registered_at: Timestamp(row.registered_at),
+        fenced: row.fenced,
     })))
 }
 

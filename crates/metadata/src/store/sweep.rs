@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::database::{read_options, scan_options};
-use super::extents::QueryError;
-use super::handle::{self, Handle, SweepEnd, Work};
+use super::local::{self, Local, SweepEnd, Work};
 use super::rows;
+use crate::handle::QueryError;
 use crate::machine::{Change, Image};
 
 /// How many extents are removed in one batch.
@@ -27,12 +27,12 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
 /// Sweeps until the controller stops.
-pub(super) async fn run(handle: Handle, clock: Arc<dyn Clock>) {
-    let mut images = handle.watch();
+pub(super) async fn run(local: Local, clock: Arc<dyn Clock>) {
+    let mut images = local.watch();
     let mut delay = RETRY_FIRST;
     loop {
         let image = images.borrow_and_update().clone();
-        match sweep(&handle, &image, clock.as_ref()).await {
+        match sweep(&local, &image, clock.as_ref()).await {
             Ok(Swept::Nothing) => {
                 delay = RETRY_FIRST;
                 if images.changed().await.is_err() {
@@ -57,7 +57,7 @@ enum Swept {
 }
 
 /// Removes one chunk of whatever is to be removed; small things share it, for a chunk is one PUT.
-async fn sweep(handle: &Handle, image: &Image, clock: &dyn Clock) -> Result<Swept, QueryError> {
+async fn sweep(local: &Local, image: &Image, clock: &dyn Clock) -> Result<Swept, QueryError> {
     let deleted = image.deleted.keys().map(|topic| (rows::extents_of_topic(*topic), SweepEnd::Deleted(*topic)));
     let trims = image.trims.iter().map(|of| {
         let log_start = image.partition(*of).map_or(Offset(0), |state| state.log_start);
@@ -65,7 +65,7 @@ async fn sweep(handle: &Handle, image: &Image, clock: &dyn Clock) -> Result<Swep
     });
     let (mut found, mut ends) = (Vec::new(), Vec::new());
     for (range, end) in deleted.chain(trims).take(CHUNK) {
-        let is_whole = extents(handle, range, &mut found).await?;
+        let is_whole = extents(local, range, &mut found).await?;
         if is_whole {
             ends.push(end);
         }
@@ -76,22 +76,22 @@ async fn sweep(handle: &Handle, image: &Image, clock: &dyn Clock) -> Result<Swep
     if found.is_empty() && ends.is_empty() {
         return Ok(Swept::Nothing);
     }
-    let changes = remove(handle, &found, clock).await?;
+    let changes = remove(local, &found, clock).await?;
     let mut bytes: BTreeMap<TopicPartition, u64> = BTreeMap::new();
     for extent in &found {
         *bytes.entry(extent.topic_partition).or_default() += extent.len;
     }
     let (done, swept) = oneshot::channel();
-    let work = Work::Sweep(handle::Swept { changes, bytes, ends, done });
-    if handle.shared.work.send(work).await.is_err() || swept.await.is_err() {
+    let work = Work::Sweep(local::Swept { changes, bytes, ends, done });
+    if local.shared.work.send(work).await.is_err() || swept.await.is_err() {
         return Ok(Swept::Stopped);
     }
     Ok(Swept::Some)
 }
 
 /// Adds the extents in this range, until there are as many as one chunk takes. Says whether those were all.
-async fn extents(handle: &Handle, range: Range<Vec<u8>>, found: &mut Vec<Extent>) -> Result<bool, QueryError> {
-    let db = handle.shared.db.load_full();
+async fn extents(local: &Local, range: Range<Vec<u8>>, found: &mut Vec<Extent>) -> Result<bool, QueryError> {
+    let db = local.shared.db.load_full();
     let mut scan = db.scan_with_options(range, &scan_options()).await?;
     while let Some(row) = scan.next().await? {
         if found.len() == CHUNK {
@@ -103,7 +103,7 @@ async fn extents(handle: &Handle, range: Range<Vec<u8>>, found: &mut Vec<Extent>
 }
 
 /// The changes that remove these extents.
-async fn remove(handle: &Handle, extents: &[Extent], clock: &dyn Clock) -> Result<Vec<Change>, QueryError> {
+async fn remove(local: &Local, extents: &[Extent], clock: &dyn Clock) -> Result<Vec<Change>, QueryError> {
     let mut changes = Vec::with_capacity(extents.len() * 2 + 1);
     let mut dead: BTreeMap<Uuid, u32> = BTreeMap::new();
     for extent in extents {
@@ -111,7 +111,7 @@ async fn remove(handle: &Handle, extents: &[Extent], clock: &dyn Clock) -> Resul
         changes.push(Change::DeleteExtent { topic_partition, end_offset });
         *dead.entry(extent.object).or_default() += 1;
     }
-    let db = handle.shared.db.load_full();
+    let db = local.shared.db.load_full();
     for (id, dead) in dead {
         let row = db.get_with_options(rows::object_key(id), &read_options()).await?;
         let Some(row) = row else {

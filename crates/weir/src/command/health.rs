@@ -50,6 +50,11 @@ struct Answer {
     body: String,
 }
 
+/// Whether the broker whose HTTP address this is says that it is ready.
+pub(crate) async fn is_ready(address: &str) -> bool {
+    ask(address).await.is_ok_and(|answer| answer.status == 200)
+}
+
 async fn ask(address: &str) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /readyz?verbose HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -120,8 +120,12 @@ fn listeners(config: &Config, problems: &mut Problems) {
             _ => {}
         }
         if listener.tls && listener.protocol != Protocol::Kafka {
-            problems.add(&key("tls"), "is for listeners of the protocol `kafka`: QUIC always has it, HTTP never");
+            problems.add(
+                &key("tls"),
+                "is for listeners of the protocol `kafka`: QUIC and brokers always have it, HTTP never",
+            );
         }
+        peer(config, index, problems);
         if listener.uses_tls() && (config.tls.certificate_file.is_none() || config.tls.key_file.is_none()) {
             let missing = if config.tls.certificate_file.is_none() { "certificate_file" } else { "key_file" };
             problems.add(&key("protocol"), format!("needs a certificate; set `tls.{missing}`"));
@@ -136,6 +140,33 @@ fn listeners(config: &Config, problems: &mut Problems) {
     }
     if !kafka {
         problems.add("listeners", "must hold at least one with the protocol `kafka` or `quic`");
+    }
+}
+
+/// The listener for other brokers: there is one, by a name of its own, and it has its certificates.
+fn peer(config: &Config, index: usize, problems: &mut Problems) {
+    let listener = &config.listeners[index];
+    let key = |field: &str| format!("listeners.{index}.{field}");
+    if listener.protocol != Protocol::Peer {
+        if listener.name == cluster::PEER_LISTENER {
+            problems.add(&key("name"), "is `peer`, which is for the listener of that protocol");
+        }
+        return;
+    }
+    if config.listeners[..index].iter().any(|other| other.protocol == Protocol::Peer) {
+        problems.add(&key("protocol"), "is `peer` a second time; brokers listen for each other in one place");
+    }
+    if listener.authentication != Authentication::None {
+        problems.add(&key("authentication"), "is for clients: brokers always show their certificates");
+    }
+    let tls = &config.tls;
+    let files = [
+        ("peer_certificate_file", &tls.peer_certificate_file),
+        ("peer_key_file", &tls.peer_key_file),
+        ("peer_ca_file", &tls.peer_ca_file),
+    ];
+    if let Some((missing, _)) = files.into_iter().find(|(_, file)| file.is_none()) {
+        problems.add(&key("protocol"), format!("needs the certificates of brokers; set `tls.{missing}`"));
     }
 }
 

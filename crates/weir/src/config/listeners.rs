@@ -18,10 +18,10 @@ pub(crate) struct Listener {
     pub(crate) name: String,
     /// What is spoken there. Required.
     pub(crate) protocol: Protocol,
-    /// Where to listen, `HOST:PORT`: TCP for `kafka` and `http`, UDP for `quic`. Required. `0.0.0.0` or `[::]` is
+    /// Where to listen, `HOST:PORT`: TCP for `kafka`, `peer` and `http`, UDP for `quic`. Required. `0.0.0.0` or `[::]` is
     /// every address of the machine; a host name is every address that it stands for; port 0 takes a free port.
     pub(crate) address: String,
-    /// What clients that came through this listener are told to connect to, `HOST:PORT`. Default: the address
+    /// What clients that came through this listener, or other brokers, are told to connect to, `HOST:PORT`. Default: the address
     /// itself. Required where the address is `0.0.0.0` or `[::]`, which no client can connect to. Port 0 stands for
     /// the port that the listener really has.
     #[serde(default)]
@@ -42,6 +42,9 @@ pub(crate) enum Protocol {
     Kafka,
     /// The Kafka protocol on QUIC.
     Quic,
+    /// What brokers say to each other, over mutual TLS with the certificates `tls.peer_…`. A broker without such a
+    /// listener is alone in its cluster.
+    Peer,
     /// Health and metrics over HTTP.
     Http,
 }
@@ -135,6 +138,13 @@ pub(crate) struct Tls {
     pub(crate) key_file: Option<PathBuf>,
     /// The CAs whose certificates clients may show, where a listener's authentication is `mutual_tls`. Default: none.
     pub(crate) client_ca_file: Option<PathBuf>,
+    /// The certificate by which other brokers know this one, as a server and as a client. Default: none. Needed by a
+    /// `peer` listener; it must hold the name that other brokers connect to.
+    pub(crate) peer_certificate_file: Option<PathBuf>,
+    /// The private key of the certificate for brokers. Default: none.
+    pub(crate) peer_key_file: Option<PathBuf>,
+    /// The CA that signs the certificates of brokers, and nothing else: whoever has one is a broker. Default: none.
+    pub(crate) peer_ca_file: Option<PathBuf>,
     /// How often, in milliseconds, the files are looked at for a change. Default: 30000. Connections that stand keep
     /// the certificate that they began with.
     #[schemars(range(min = 100, max = 86_400_000))]
@@ -151,6 +161,9 @@ impl Default for Tls {
             certificate_file: None,
             key_file: None,
             client_ca_file: None,
+            peer_certificate_file: None,
+            peer_key_file: None,
+            peer_ca_file: None,
             reload_interval_ms: 30_000,
             quic_token_key: None,
         }

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::super::*;
 use super::{AT, commit, create, extent};
-use crate::store::rows_for_tests::Table;
+use crate::codec::tests::{answered, sent};
+use crate::store::{Follower, rows_for_tests::Table, told_for_tests as told};
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -61,6 +62,7 @@ struct Disk {
 pub(super) struct World {
     image: Image,
     table: Table,
+    follower: Follower,
     disks: BTreeMap<JournalId, Disk>,
     /// The open journal of each broker.
     current: BTreeMap<i32, (Incarnation, JournalId)>,
@@ -76,6 +78,7 @@ impl World {
         let mut world = Self {
             image: Image::new(Uuid::from_u128(7), Limits { partitions_max: 20, ..Limits::default() }),
             table: Table::default(),
+            follower: Follower::new(Limits { partitions_max: 20, ..Limits::default() }),
             disks: BTreeMap::new(),
             current: BTreeMap::new(),
             next: BTreeMap::new(),
@@ -83,6 +86,10 @@ impl World {
             extents: BTreeMap::new(),
             names: 1,
         };
+        let id = bytes::Bytes::copy_from_slice(world.image.cluster_id.as_bytes());
+        let beginning = proto::controller::Beginning { cluster_id: id, layout: 1 };
+        let beginning = proto::controller::Followed { beginning: Some(beginning), ..Default::default() };
+        world.follower.take(beginning).unwrap();
         world.restart(1, &[]);
         world.restart(2, &[]);
         world.take(&Step::CreateTopic { partitions: 3 });
@@ -96,11 +103,25 @@ impl World {
         self.drain();
     }
 
+    /// Carries changes out, in memory, in the database, and at a follower.
+    fn apply(&mut self, changes: &[Change]) {
+        self.image.apply(changes);
+        self.table.write(changes);
+        for message in told(changes, 0) {
+            if let Some(image) = self.follower.take(message).unwrap() {
+                assert_eq!(*image, self.image, "followers have the same image after {changes:?}");
+            }
+        }
+    }
+
     /// Carries a command out as the store does.
     fn submit(&mut self, command: &Command) -> Result<Reply, Refusal> {
-        let (reply, changes) = check(&self.image, command)?;
-        self.image.apply(&changes);
-        self.table.write(&changes);
+        assert_eq!(&sent(command), command, "it arrives as it was sent");
+        let checked = check(&self.image, command);
+        let outcome = checked.clone().map(|(reply, _)| reply);
+        assert_eq!(answered(outcome.clone()), outcome, "the answer arrives as it was sent");
+        let (reply, changes) = checked?;
+        self.apply(&changes);
         for change in &changes {
             if let Change::PutExtent(extent) = change {
                 let of = self.extents.entry(extent.topic_partition).or_default();
@@ -197,8 +218,7 @@ impl World {
                     disk.frames.iter_mut().filter(|frame| frame.of.topic == of.topic).for_each(|frame| frame.end = 0);
                 }
                 // The background sweep.
-                self.image.apply(&[Change::EndDeleted(of.topic)]);
-                self.table.write(&[Change::EndDeleted(of.topic)]);
+                self.apply(&[Change::EndDeleted(of.topic)]);
             }
             Step::Sweep { pick, most } => {
                 let trims: Vec<TopicPartition> = self.image.trims.iter().copied().collect();
@@ -233,8 +253,7 @@ impl World {
         if below.len() <= most {
             changes.push(Change::EndTrim(of));
         }
-        self.image.apply(&changes);
-        self.table.write(&changes);
+        self.apply(&changes);
         self.check_extents();
     }
 

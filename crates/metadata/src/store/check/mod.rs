@@ -25,10 +25,10 @@ use slatedb::DbReader;
 use uuid::Uuid;
 
 use super::database::scan_options;
-use super::extents::QueryError;
 use super::inspect::Inspector;
 use super::orphans::{SweepError, Views};
 use super::rows;
+use crate::handle::QueryError;
 use partition::Looked;
 
 /// How many things may seem wrong before the check ends early.

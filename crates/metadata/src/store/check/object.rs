@@ -8,8 +8,8 @@ use slatedb::DbReadOps;
 use uuid::Uuid;
 
 use super::{Depth, Finding, FindingKind};
+use crate::handle::QueryError;
 use crate::store::database::read_options;
-use crate::store::extents::QueryError;
 use crate::store::rows;
 
 /// What is wrong with an object; nothing when it has no row (any more).

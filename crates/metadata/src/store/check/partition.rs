@@ -6,8 +6,8 @@ use records::{Offset, TopicPartition};
 use slatedb::DbReadOps;
 
 use super::{FINDINGS_MAX, Finding, FindingKind};
+use crate::handle::QueryError;
 use crate::store::database::{read_options, scan_options};
-use crate::store::extents::QueryError;
 use crate::store::rows;
 
 /// Partitions in the order of their keys, after one.

@@ -7,7 +7,7 @@ use records::{Batch, Builder, Clock as _, Codec, Headers};
 
 use super::*;
 use crate::machine::{Change, ObjectMeta};
-use crate::store::handle::{Swept, Work};
+use crate::store::local::{Swept, Work};
 
 struct World {
     ground: Ground,
@@ -94,7 +94,7 @@ impl World {
     async fn meddle(&self, changes: Vec<Change>) {
         let (done, swept) = tokio::sync::oneshot::channel();
         let work = Swept { changes, bytes: Default::default(), ends: Vec::new(), done };
-        self.controller.handle().shared.work.send(Work::Sweep(work)).await.unwrap();
+        self.controller.local.shared.work.send(Work::Sweep(work)).await.unwrap();
         swept.await.unwrap();
     }
 

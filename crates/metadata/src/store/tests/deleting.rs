@@ -8,7 +8,7 @@ use records::Clock as _;
 
 use super::*;
 use crate::machine::Change;
-use crate::store::handle::{Swept, Work};
+use crate::store::local::{Swept, Work};
 
 const GRACE: Duration = Duration::from_secs(900);
 
@@ -58,7 +58,7 @@ async fn an_object_goes_when_its_grace_time_is_over_and_its_last_extent_is_gone(
     tokio::time::sleep(GRACE - Duration::from_secs(60)).await;
     assert!(is_there(&ground, &own).await, "somebody may still read it");
     until("it is deleted", async || !is_there(&ground, &own).await).await;
-    until("it is forgotten", async || handle.garbage(9).await.unwrap().is_empty()).await;
+    until("it is forgotten", async || controller.local.garbage_after(None, 9).await.unwrap().is_empty()).await;
     assert!(is_there(&ground, &shared).await, "the other topic has records in it");
     assert_eq!(handle.extents(tp(2, 0), Offset(0), 9).await.unwrap().len(), 1);
     submit(&handle, delete_topic(2, &ground)).await;
@@ -88,11 +88,11 @@ async fn a_store_that_is_away_delays_deleting_and_nothing_else() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let tries = ground.store.take_counts()["DELETE"];
     assert!((30..=70).contains(&tries), "{tries} tries in an hour");
-    assert_eq!(handle.garbage(9).await.unwrap().len(), 1, "it is not forgotten");
+    assert_eq!(controller.local.garbage_after(None, 9).await.unwrap().len(), 1, "it is not forgotten");
     submit(&handle, create("other", 2, 1)).await;
     ground.store.let_deletes_pass(true);
     until("it is deleted", async || !is_there(&ground, &key).await).await;
-    until("it is forgotten", async || handle.garbage(9).await.unwrap().is_empty()).await;
+    until("it is forgotten", async || controller.local.garbage_after(None, 9).await.unwrap().is_empty()).await;
     controller.close().await;
 }
 
@@ -120,8 +120,8 @@ async fn a_crash_between_the_object_and_its_row_does_no_harm() {
         store.object_store().delete(&keys[1]).await.unwrap();
         drop(controller);
         let controller = ground.open().await;
-        assert_eq!(controller.handle().garbage(9).await.unwrap().len(), 3);
-        until("all are forgotten", async || controller.handle().garbage(9).await.unwrap().is_empty()).await;
+        assert_eq!(controller.local.garbage_after(None, 9).await.unwrap().len(), 3);
+        until("all are forgotten", async || controller.local.garbage_after(None, 9).await.unwrap().is_empty()).await;
         for key in &keys {
             assert!(store.object_store().head(key).await.is_err(), "{key}");
         }
@@ -198,7 +198,7 @@ async fn a_sweep_counts_from_what_the_partition_is_by_then() {
         done,
     };
     submit(&handle, commit(journal, 1, &[tp(1, 0)])).await;
-    handle.shared.work.send(Work::Sweep(work)).await.unwrap();
+    controller.local.shared.work.send(Work::Sweep(work)).await.unwrap();
     swept.await.unwrap();
     let state = handle.image().partition(tp(1, 0)).unwrap().clone();
     assert_eq!((state.bytes, state.frontier), (100, Offset(20)));

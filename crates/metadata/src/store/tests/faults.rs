@@ -139,7 +139,7 @@ async fn an_unclear_write_is_carried_out_once() {
         let image = handle.image();
         assert_eq!((image.revision, image.brokers.len()), (5, 1), "{fault:?}");
         // Reads go to the new opening as well.
-        assert_eq!(handle.garbage(1).await.unwrap(), []);
+        assert_eq!(controller.local.garbage_after(None, 1).await.unwrap(), []);
         drop(controller);
         let again = ground.open().await;
         assert_eq!(*again.handle().image(), *image, "{fault:?}");
@@ -194,7 +194,7 @@ async fn when_the_store_hangs_commands_wait_and_then_those_who_submit_do() {
     for submitted in &mut queued {
         assert!(submitted.as_mut().now_or_never().is_none());
     }
-    assert_eq!(handle.shared.work.capacity(), 0, "four wait in the queue, two for a place in it");
+    assert_eq!(controller.local.shared.work.capacity(), 0, "four wait in the queue, two for a place in it");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     ground.store.let_puts_pass(true);
     assert_eq!(first_id(first.await), 11);

@@ -67,7 +67,7 @@ impl World {
             delete,
         };
         let mut found = Vec::new();
-        let swept = sweep.run(&self.handle(), |orphan: &Orphan| found.push(orphan.key.clone())).await.unwrap();
+        let swept = sweep.run(&self.controller.local, |orphan: &Orphan| found.push(orphan.key.clone())).await.unwrap();
         (found, swept)
     }
 
@@ -141,7 +141,7 @@ impl Views for Between<'_> {
         if let Some(command) = command {
             submit(&self.world.handle(), command).await;
         }
-        self.world.handle().newest().await
+        self.world.controller.local.newest().await
     }
 }
 

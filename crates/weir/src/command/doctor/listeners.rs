@@ -37,6 +37,6 @@ pub(super) fn examine(config: &Config, running: Option<&str>) -> Vec<Finding> {
 fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<()> {
     match protocol {
         Protocol::Quic => UdpSocket::bind(address).map(drop),
-        Protocol::Kafka | Protocol::Http => TcpListener::bind(address).map(drop),
+        Protocol::Kafka | Protocol::Peer | Protocol::Http => TcpListener::bind(address).map(drop),
     }
 }

@@ -1,9 +1,10 @@
-//! What everybody but the controller holds: reads the published image, submits commands.
+//! The controller of this process as others see it: its queue of work, the image it published, its database.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use moka::future::Cache;
 use records::{Offset, TopicId, TopicPartition};
 use slatedb::Db;
@@ -12,30 +13,8 @@ use uuid::Uuid;
 
 use super::extents::StoredObject;
 use super::{Metrics, StopReason};
-use crate::machine::{Change, Command, Image, Refusal, Reply, check};
-
-/// Why a command has no reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// Nothing changed; the refusal says what to do.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The controller stopped. Whether the command was carried out is not known: submit it again to the next one.
-    #[error("{0}")]
-    Unavailable(StopReason),
-    /// Another broker is the controller now. Whether the command was carried out is not known: submit it again there.
-    #[error("another broker took over the metadata")]
-    Fenced,
-}
-
-impl From<StopReason> for SubmitError {
-    fn from(reason: StopReason) -> Self {
-        match reason {
-            StopReason::Fenced => Self::Fenced,
-            reason => Self::Unavailable(reason),
-        }
-    }
-}
+use crate::handle::{Backend, ExtentQuery, LocatedExtent, QueryError, SubmitError};
+use crate::machine::{Change, Command, Image, Reply};
 
 /// A command and where its answer goes.
 #[derive(Debug)]
@@ -93,9 +72,9 @@ impl Garbage {
     }
 }
 
-/// Reads the cluster's state and submits commands. Cheap to clone.
+/// The controller of this process, as its own tasks and the [`Handle`](crate::Handle) use it. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle {
+pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
 }
 
@@ -108,41 +87,23 @@ pub(super) struct Shared {
     pub(super) garbage: Garbage,
 }
 
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("revision", &self.image().revision).finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    /// The cluster's state as the last committed batch left it.
-    #[must_use]
-    pub fn image(&self) -> Arc<Image> {
+impl Local {
+    pub(super) fn image(&self) -> Arc<Image> {
         self.shared.image.borrow().clone()
     }
 
-    /// Follows the state. Images in between may be passed over; each is whole.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Arc<Image>> {
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<Image>> {
         self.shared.image.clone()
     }
 
-    /// What would be answered now, without doing it.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn check(&self, command: &Command) -> Result<Reply, Refusal> {
-        check(&self.image(), command).map(|(reply, _)| reply)
+    fn stop_reason(&self) -> StopReason {
+        self.shared.stopped.borrow().clone().unwrap_or(StopReason::Closed)
     }
+}
 
-    /// Has a command carried out. The reply means that it is durable, and [`Handle::image`] shows it from then on. Waits
-    /// while the queue is full or the object store does not answer: callers that cannot wait set a time-out.
-    ///
-    /// Cancellation: a command that was submitted is carried out also when nobody waits for its reply.
-    ///
-    /// # Errors
-    /// [`SubmitError`].
-    pub async fn submit(&self, command: Command) -> Result<Reply, SubmitError> {
+#[async_trait]
+impl Backend for Local {
+    async fn submit(&self, command: Command) -> Result<Reply, SubmitError> {
         let (answer, answered) = oneshot::channel();
         if self.shared.work.send(Work::Command(Submitted { command, answer })).await.is_err() {
             return Err(self.stop_reason().into());
@@ -153,16 +114,15 @@ impl Handle {
         }
     }
 
-    /// Waits until the controller has stopped. Cancellation safe.
-    pub async fn stopped(&self) -> StopReason {
+    async fn extents(&self, query: ExtentQuery) -> Result<Vec<LocatedExtent>, QueryError> {
+        self.located(query).await
+    }
+
+    async fn stopped(&self) -> StopReason {
         let mut stopped = self.shared.stopped.clone();
         match stopped.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or(StopReason::Closed),
             Err(_) => StopReason::Closed,
         }
-    }
-
-    fn stop_reason(&self) -> StopReason {
-        self.shared.stopped.borrow().clone().unwrap_or(StopReason::Closed)
     }
 }

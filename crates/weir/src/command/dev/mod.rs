@@ -1,8 +1,12 @@
-//! `weir dev`: a broker for development, with everything it needs in one folder.
+//! `weir dev`: a broker for development, or several, with everything they need in one folder.
 //!
-//! The folder holds `tls/` (the development CA), `store/` (the object store, unless `--store` names another),
-//! `NAME/weir.yaml` (the configuration, written for you to read and to reuse) and `NAME/staging/`.
+//! The folder holds `tls/` (the development CA, and in `tls/peers/` the one of brokers), `store/` (the object store, unless
+//! `--store` names another), and for each broker `NAME/weir.yaml` (the configuration, written for you to read and to reuse)
+//! and `NAME/staging/`. One broker runs in this process; several are child processes (`many.rs`).
 
+mod many;
+
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -19,12 +23,17 @@ use crate::logging;
 use crate::output;
 use crate::serve::{self, Hooks};
 
-/// The name of the one broker.
-const NAME: &str = "broker-1";
+/// What each broker's ports are further on than those of the one before.
+const PORTS_APART: u16 = 100;
+/// How much further on than the Kafka port a broker listens for others.
+const PEER_PORT_AFTER: u16 = 3;
+/// As many as the ports have room for, and more than a laptop wants.
+const BROKERS_MAX: u16 = 32;
 
-/// Run a broker for development: everything embedded, data kept in a folder.
+/// Run a broker for development, or several: everything embedded, data kept in a folder.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  weir dev --set topics.num_partitions=4\n  \
+    weir dev --brokers 3\n  \
     weir dev --store \"s3://weir?endpoint=http://127.0.0.1:9000\" --create-bucket\n\n\
     It listens for Kafka clients on TCP, on TLS (the port + 1) and on QUIC (UDP, the same port), prints where, and \
     then one line `ready`. Groups rebalance at once, short session time-outs are allowed, topics are made on first use.")]
@@ -38,6 +47,13 @@ pub(crate) struct DevArgs {
     /// Where to listen for health and metrics over HTTP.
     #[arg(long, value_name = "ADDR", default_value = "localhost:9080")]
     http: String,
+    /// How many brokers. Each of several is a process of its own (`weir broker`), on ports that are 100 further on than
+    /// those of the one before.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(BROKERS_MAX)))]
+    brokers: u16,
+    /// Leave a broker alone that ended, instead of starting it again after two seconds.
+    #[arg(long)]
+    no_restart: bool,
     /// The object store, instead of a folder in the data folder.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -72,20 +88,30 @@ pub(crate) async fn run(args: DevArgs) -> Outcome {
     let data_dir = absolute(data_dir)?;
     let _lock = Lock::take(data_dir.join("weir.lock"))?;
     let environment = Environment::system();
-    let prepared = prepare(&args, &data_dir, &environment)?;
-    logging::start(&prepared.config.log)?;
-    if args.create_bucket {
-        create_bucket(&prepared.config.store).await?;
+    if args.brokers > 1 && args.store.as_deref().is_some_and(|url| url.starts_with("memory:")) {
+        return Err(Failure::usage("--brokers: several processes cannot share a store in the memory of one"));
     }
-    let announcement = Announcement {
-        shape: args.output,
-        data_dir,
-        kept: temporary.is_none(),
-        config: prepared.file,
-        ca: prepared.ca,
-        broker: prepared.config.broker.name.clone(),
-    };
-    serve::serve(prepared.config, environment, announcement).await
+    let (mut prepared, mut free) = (Vec::new(), FreePorts::default());
+    for nth in 0..args.brokers {
+        prepared.push(prepare(&args, &data_dir, nth, &mut free, &environment)?);
+    }
+    drop(free);
+    logging::start(&prepared[0].config.log)?;
+    if args.create_bucket {
+        create_bucket(&prepared[0].config.store).await?;
+    }
+    let place = Place { shape: args.output, data_dir, kept: temporary.is_none(), ca: prepared[0].ca.clone() };
+    if args.brokers > 1 {
+        return many::run(prepared, place, !args.no_restart).await;
+    }
+    let Prepared { config, file, .. } = prepared.remove(0);
+    let announcement = Announcement { place, config: file, broker: config.broker.name.clone() };
+    serve::serve(config, environment, announcement).await
+}
+
+/// The name of a broker, counted from 0.
+fn name_of(nth: u16) -> String {
+    format!("broker-{}", nth + 1)
 }
 
 async fn create_bucket(store: &config::Store) -> Outcome {
@@ -114,23 +140,74 @@ struct Prepared {
     ca: PathBuf,
 }
 
-fn prepare(args: &DevArgs, data_dir: &Path, environment: &Environment) -> Result<Prepared, Failure> {
+/// The ports of one broker.
+struct Ports {
+    kafka: u16,
+    tls: u16,
+    peer: u16,
+    http: u16,
+}
+
+impl Ports {
+    /// Those of a broker, counted from 0, when the first one's are given; 0 is any free one.
+    fn of(nth: u16, brokers: u16, kafka: u16, http: u16, free: &mut FreePorts) -> Result<Self, Failure> {
+        let mut further = |port: u16, by: u16| match port {
+            // Others are told of it before it is bound, where there are others.
+            0 if brokers > 1 => free.take(),
+            0 => Ok(0),
+            port => port.checked_add(by).ok_or_else(|| {
+                Failure::usage(format!("--listen, --http: a port after {port} is needed, and there is none"))
+            }),
+        };
+        let by = nth * PORTS_APART;
+        Ok(Self {
+            kafka: further(kafka, by)?,
+            tls: further(kafka, by + 1)?,
+            peer: further(kafka, by + PEER_PORT_AFTER)?,
+            http: further(http, by)?,
+        })
+    }
+}
+
+/// Ports that are free, for TCP and for UDP. None is given twice: they are kept until all are found.
+#[derive(Default)]
+struct FreePorts(Vec<(TcpListener, UdpSocket)>);
+
+impl FreePorts {
+    fn take(&mut self) -> Result<u16, Failure> {
+        // One that is free for TCP is mostly free for UDP, too.
+        for _ in 0..100 {
+            let tcp = TcpListener::bind(("127.0.0.1", 0))?;
+            let port = tcp.local_addr()?.port();
+            if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
+                self.0.push((tcp, udp));
+                return Ok(port);
+            }
+        }
+        Err(anyhow::anyhow!("no port is free").into())
+    }
+}
+
+fn prepare(
+    args: &DevArgs,
+    data_dir: &Path,
+    nth: u16,
+    free: &mut FreePorts,
+    environment: &Environment,
+) -> Result<Prepared, Failure> {
+    let name = name_of(nth);
     let (host, port) = split_host_port(&args.listen)
         .ok_or_else(|| Failure::usage(format!("--listen {} must be HOST:PORT", args.listen)))?;
-    split_host_port(&args.http).ok_or_else(|| Failure::usage(format!("--http {} must be HOST:PORT", args.http)))?;
-    let tls_port = match port {
-        0 => 0,
-        port => {
-            port.checked_add(1).ok_or_else(|| Failure::usage("--listen: TLS takes the port + 1, and 65535 has none"))?
-        }
-    };
+    let (http_host, http_port) =
+        split_host_port(&args.http).ok_or_else(|| Failure::usage(format!("--http {} must be HOST:PORT", args.http)))?;
+    let ports = Ports::of(nth, args.brokers, port, http_port, free)?;
     let mut names: Vec<String> = tls::dev::LOCAL_NAMES.iter().map(|name| (*name).to_owned()).collect();
     if !is_wildcard(host) {
         names.push(host.to_owned());
     }
     let tls_dir = data_dir.join("tls");
     let files = tls::dev::ensure(&tls_dir, &names, environment.clock.as_ref()).map_err(anyhow::Error::from)?;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let [host, http_host] = [host, http_host].map(bracketed);
     let advertised_host =
         if is_wildcard(host.trim_matches(['[', ']'])) { "localhost".to_owned() } else { host.clone() };
     let listener = |name: &str, protocol: &str, port: u16, tls: bool| {
@@ -139,32 +216,47 @@ fn prepare(args: &DevArgs, data_dir: &Path, environment: &Environment) -> Result
             "address": format!("{host}:{port}"), "advertised": format!("{advertised_host}:{port}"),
         })
     };
+    let mut listeners = vec![
+        listener("kafka", "kafka", ports.kafka, false),
+        listener("tls", "kafka", ports.tls, true),
+        listener("quic", "quic", ports.kafka, false),
+        json!({"name": "http", "protocol": "http", "address": format!("{http_host}:{}", ports.http)}),
+    ];
+    let mut tls = json!({"certificate_file": files.server.certificate, "key_file": files.server.key});
+    if args.brokers > 1 {
+        let peers = tls::dev::ensure_peer(&tls_dir.join("peers"), &names, environment.clock.as_ref());
+        let peers = peers.map_err(anyhow::Error::from)?;
+        listeners.push(listener("peer", "peer", ports.peer, false));
+        tls["peer_certificate_file"] = json!(peers.server.certificate);
+        tls["peer_key_file"] = json!(peers.server.key);
+        tls["peer_ca_file"] = json!(peers.ca);
+    }
     let base = json!({
         "version": 1,
-        "broker": {"name": NAME},
+        "broker": {"name": name},
         "store": {"url": store_url(args, data_dir)},
-        "staging": {"dir": staging_dir(args, data_dir)?},
-        "listeners": [
-            listener("kafka", "kafka", port, false),
-            listener("tls", "kafka", tls_port, true),
-            listener("quic", "quic", port, false),
-            {"name": "http", "protocol": "http", "address": args.http},
-        ],
-        "tls": {"certificate_file": files.server.certificate, "key_file": files.server.key},
+        "staging": {"dir": staging_dir(args, data_dir, &name)?},
+        "listeners": listeners,
+        "tls": tls,
         "topics": {"auto_create": true},
         "groups": {"initial_rebalance_delay_ms": 0, "session_timeout_min_ms": 1},
         "log": {"level": "warn"},
     });
-    let file = data_dir.join(NAME).join("weir.yaml");
+    let file = data_dir.join(&name).join("weir.yaml");
     let text = write_config(&file, &base, &args.set)?;
     let loaded = parse(&file.display().to_string(), &text, &args.set)?;
     Ok(Prepared { config: loaded.config, file, ca: files.ca })
 }
 
+/// A host as it stands before a port.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
 /// What was staged for a store in memory belongs to nothing once its process is gone: it has a folder of its own, which
 /// begins empty.
-fn staging_dir(args: &DevArgs, data_dir: &Path) -> anyhow::Result<PathBuf> {
-    let broker = data_dir.join(NAME);
+fn staging_dir(args: &DevArgs, data_dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let broker = data_dir.join(name);
     if !args.store.as_deref().is_some_and(|url| url.starts_with("memory:")) {
         return Ok(broker.join("staging"));
     }
@@ -216,19 +308,42 @@ fn write_config(file: &Path, base: &Value, sets: &[String]) -> Result<String, Fa
     Ok(text)
 }
 
-/// What is printed when the broker listens, and when it is ready.
-struct Announcement {
+/// Where everything lies, and how it is told.
+struct Place {
     shape: Shape,
     data_dir: PathBuf,
     kept: bool,
-    config: PathBuf,
     ca: PathBuf,
+}
+
+impl Place {
+    /// The line that is printed instead of the block.
+    fn say_json(&self, brokers: Vec<StartedBroker<'_>>) -> Outcome {
+        say(&serde_json::to_string(&Started { brokers, ca: &self.ca })?);
+        Ok(())
+    }
+
+    fn kept(&self) -> &'static str {
+        if self.kept { "kept between runs" } else { "thrown away at the end" }
+    }
+
+    /// What a line to paste needs to find the CA; nothing where it is found without being named.
+    fn ca_option(&self) -> String {
+        let found = crate::connection::development_ca().is_some_and(|ca| ca == self.ca);
+        if found { String::new() } else { format!(" --ca {}", self.ca.display()) }
+    }
+}
+
+/// What is printed when the broker listens, and when it is ready.
+struct Announcement {
+    place: Place,
+    config: PathBuf,
     broker: String,
 }
 
 #[derive(Serialize)]
 struct Started<'a> {
-    brokers: [StartedBroker<'a>; 1],
+    brokers: Vec<StartedBroker<'a>>,
     ca: &'a Path,
 }
 
@@ -249,21 +364,17 @@ impl Hooks for Announcement {
         let kafka = address(Protocol::Kafka, false);
         let quic = address(Protocol::Quic, true);
         let http = address(Protocol::Http, false);
-        match self.shape {
+        let place = &self.place;
+        match place.shape {
             Shape::Json => {
-                let data_dir = self.data_dir.join(&self.broker);
+                let data_dir = place.data_dir.join(&self.broker);
                 let (name, pid, config) = (self.broker.as_str(), std::process::id(), self.config.as_path());
-                let brokers = [StartedBroker { name, pid, kafka, quic, http, data_dir, config }];
-                let line = serde_json::to_string(&Started { brokers, ca: &self.ca })?;
-                say(&line);
+                place.say_json(vec![StartedBroker { name, pid, kafka, quic, http, data_dir, config }])?;
             }
             Shape::Table => {
                 let tls = address(Protocol::Kafka, true);
-                let (version, data, ca) = (env!("CARGO_PKG_VERSION"), self.data_dir.display(), self.ca.display());
-                let kept = if self.kept { "kept between runs" } else { "thrown away at the end" };
-                // Where the CA is found without being named, the line to paste does without it.
-                let found = crate::connection::development_ca().is_some_and(|ca| ca == self.ca);
-                let ca_option = if found { String::new() } else { format!(" --ca {ca}") };
+                let (version, data, ca) = (env!("CARGO_PKG_VERSION"), place.data_dir.display(), place.ca.display());
+                let (kept, ca_option) = (place.kept(), place.ca_option());
                 say(&format!(
                     "Weir {version}, one broker for development; data in {data}, {kept}\n\n  \
                        Kafka  {kafka}\n  \

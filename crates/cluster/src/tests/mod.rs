@@ -1,0 +1,4 @@
+//! Brokers on the loopback.
+
+mod net;
+mod node;
