@@ -146,8 +146,8 @@ def group_rebalance(client):
         values = {f"shared-{number}" for number in range(200)}
         produce(topic, [f"{value}:{value}".encode() for value in sorted(values)], *KEYED)
         until(lambda: values <= set(first.values) | set(second.values), "two members read everything")
-        if not (first.values and second.values):
-            raise AssertionError("a member with partitions read nothing")
+        # A member may still have been reading what is the other's now, and so have been the first to see all of it.
+        until(lambda: first.values and second.values, "a member with partitions reads something")
         second.leave()
         until(lambda: assignments(group) == {"first": {0, 1, 2, 3}}, "the member that stays gets all partitions back")
         values = {f"again-{number}" for number in range(50)}
