@@ -163,6 +163,7 @@ impl Ground {
             staged_batches_max: 1 << 20,
             tail_bytes_max,
             inflight_bytes_max: 8 << 20,
+            uploads_bytes_max: 8 << 20,
             admission_timeout: NEVER,
             producers_max: 100,
             producer_expiration: NEVER,

@@ -50,11 +50,13 @@ pub(crate) struct Load {
     pub(crate) partitions: u32,
     pub(crate) batches: Batches,
     pub(crate) transport: Transport,
+    /// Each record goes to the next partition, so that with many of them batches stay small. Only by `weir bench`.
+    pub(crate) spread: bool,
 }
 
 impl Load {
     pub(crate) const fn plain(partitions: u32, batches: Batches) -> Self {
-        Self { partitions, batches, transport: Transport::Plain }
+        Self { partitions, batches, transport: Transport::Plain, spread: false }
     }
 
     /// In the words of the tables.
@@ -65,7 +67,8 @@ impl Load {
             Transport::Plain => String::new(),
             other => format!(", {}", other.name()),
         };
-        format!("{partitions}, {}{transport}", self.batches.name())
+        let spread = if self.spread { ", spread" } else { "" };
+        format!("{partitions}, {}{transport}{spread}", self.batches.name())
     }
 }
 

@@ -64,6 +64,9 @@ fn add_load(bench: &mut Command, load: &Load, rate: Option<u64>, time: Duration)
     bench.args(["--partitions", &load.partitions.to_string()]);
     bench.args(["--batch-bytes", &load.batches.bytes().to_string()]);
     bench.args(["--linger-ms", &load.batches.linger_ms().to_string()]);
+    if load.spread {
+        bench.arg("--spread");
+    }
     if let Some(rate) = rate {
         bench.args(["--rate", &rate.to_string()]);
     }

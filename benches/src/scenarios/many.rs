@@ -27,13 +27,15 @@ const FEW: u32 = 10;
 const MIB_PER_S: u64 = 20;
 
 fn memory(settings: &Settings, rows: &mut Rows) -> Result<()> {
-    let load = Load::plain(LOADED, Batches::Default);
+    let loads = [false, true].map(|spread| Load { spread, ..Load::plain(LOADED, Batches::Default) });
     let systems = warmed(settings, &[Kind::Weir, Kind::KafkaCache], &Load::plain(1, Batches::Default))?;
     in_turn(settings, &systems, LOADED, |system, topic| {
-        let produce = || weir_bench::produce(system, topic, &load, Some(records_per_s(MIB_PER_S)), settings.rate);
-        measure(system, produce)?.record(rows, &load.case(), "weir bench", system.name());
+        for load in &loads {
+            let produce = || weir_bench::produce(system, topic, load, Some(records_per_s(MIB_PER_S)), settings.rate);
+            measure(system, produce)?.record(rows, &load.case(), "weir bench", system.name());
+        }
         let read = || weir_bench::consume(system, topic, Transport::Plain);
-        let case = format!("{}, then consumed", load.case());
+        let case = format!("{LOADED} partitions, consumed");
         measure(system, read)?.record(rows, &case, "weir bench", system.name());
         Ok(())
     })?;

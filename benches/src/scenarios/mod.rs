@@ -105,7 +105,7 @@ fn matrix(settings: &Settings, batches: &[Batches]) -> Vec<Load> {
     let mut all = vec![];
     for transport in [Transport::Plain, Transport::Tls] {
         for partitions in [1, 64] {
-            all.extend(batches.iter().map(|batches| Load { partitions, batches: *batches, transport }));
+            all.extend(batches.iter().map(|batches| Load { transport, ..Load::plain(partitions, *batches) }));
         }
     }
     if settings.quick {

@@ -24,7 +24,7 @@ fn run(settings: &Settings, rows: &mut Rows) -> Result<()> {
             let speed = rate.map_or("full speed".into(), |rate| format!("{rate} MiB/s"));
             in_turn(settings, &systems, 1, |system, topic| {
                 for transport in TRANSPORTS {
-                    let load = Load { partitions: 1, batches, transport };
+                    let load = Load { transport, ..Load::plain(1, batches) };
                     let time = if rate.is_some() { settings.rate } else { settings.full };
                     let produce = || weir_bench::produce(system, topic, &load, rate.map(records_per_s), time);
                     let case = format!("produce, {}, {speed}", batches.name());

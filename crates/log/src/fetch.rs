@@ -6,15 +6,28 @@
 //!
 //! What is not in memory is read and checked in the reader's [`objects::Lane`]: it gives way to appends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use metadata::LocatedExtent;
+use objects::cache::ReadAhead;
 use objects::{ExtentReader, Object};
 use records::{Batch, Offset};
 
 use crate::partition::Partition;
 use crate::room;
 use crate::store::Log;
+
+/// How many extents a reader of the object store asks for at once. What lies in them is fetched ahead while it goes
+/// forward, and they are asked for again when it has come through them.
+const EXTENTS_AT_ONCE: usize = 8;
+
+/// A reader of the object store that goes forward: the extents before it, and how far it fetches ahead.
+#[derive(Debug, Default)]
+pub(crate) struct Forward {
+    extents: VecDeque<LocatedExtent>,
+    ahead: ReadAhead,
+}
 
 /// Why nothing was read.
 #[derive(Debug, thiserror::Error)]
@@ -134,16 +147,44 @@ impl Log {
         up_to: Offset,
         bytes_max: usize,
     ) -> Result<Vec<Batch>, FetchError> {
-        let extents = self.inner.metadata.extents(partition.id(), from, 1).await?;
-        let Some(located) = extents.first() else { return Ok(Vec::new()) };
-        let object = object_of(located);
-        let mut ahead = partition.take_read_ahead(from);
-        let reader = ExtentReader::new(&self.inner.reader, &object, &located.extent);
-        let batches = reader.read(from, bytes_max as u64, &mut ahead).await?;
+        let mut reader = partition.take_forward(from);
+        while reader.extents.front().is_some_and(|located| located.extent.end_offset <= from) {
+            reader.extents.pop_front();
+        }
+        let is_known = !reader.extents.is_empty();
+        let batches = match self.read_forward(partition, &mut reader, from, bytes_max).await {
+            // The object went since it was asked for: where the batches lie now is known by the metadata.
+            Err(FetchError::Store(objects::cache::ReadError::Missing { .. })) if is_known => {
+                reader = Forward::default();
+                self.read_forward(partition, &mut reader, from, bytes_max).await?
+            }
+            other => other?,
+        };
         if let Some(last) = batches.last() {
-            partition.keep_read_ahead(last.next_offset(), ahead);
+            partition.keep_forward(last.next_offset(), reader);
         }
         Ok(batches.into_iter().take_while(|batch| batch.next_offset() <= up_to).collect())
+    }
+
+    /// From the first of the reader's extents; where it has none, the metadata are asked for them.
+    async fn read_forward(
+        &self,
+        partition: &Partition,
+        reader: &mut Forward,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>, FetchError> {
+        if reader.extents.is_empty() {
+            reader.extents = self.inner.metadata.extents(partition.id(), from, EXTENTS_AT_ONCE).await?.into();
+        }
+        let objects: Vec<Object> = reader.extents.iter().map(object_of).collect();
+        let extents: Vec<_> = objects
+            .iter()
+            .zip(&reader.extents)
+            .map(|(object, located)| ExtentReader::new(&self.inner.reader, object, &located.extent))
+            .collect();
+        let Some((extent, following)) = extents.split_first() else { return Ok(Vec::new()) };
+        Ok(extent.read(from, bytes_max as u64, following, &mut reader.ahead).await?)
     }
 }
 

@@ -14,9 +14,8 @@ use records::{Batch, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use objects::cache::ReadAhead;
-
 use crate::Token;
+use crate::fetch::Forward;
 use crate::producers::{Producers, SequenceError, Verdict};
 use crate::snapshot::SnapshotRef;
 use crate::tail::Tail;
@@ -69,8 +68,8 @@ pub struct Partition {
     closed: AtomicBool,
     producers_max: usize,
     waiters: Waiters,
-    /// Readers of the object store that go forward: where each reads next, and how far ahead it fetches.
-    read_aheads: Mutex<VecDeque<(Offset, ReadAhead)>>,
+    /// Readers of the object store that go forward, by where each reads next.
+    forwards: Mutex<VecDeque<(Offset, Forward)>>,
 }
 
 #[derive(Debug)]
@@ -131,7 +130,7 @@ impl Partition {
             closed: AtomicBool::new(false),
             producers_max: start.producers_max,
             waiters: Waiters::default(),
-            read_aheads: Mutex::default(),
+            forwards: Mutex::default(),
         }
     }
 
@@ -295,18 +294,18 @@ impl Partition {
     }
 
     /// The state of the reader that reads on at `offset`; that of a new one if there is none.
-    pub(crate) fn take_read_ahead(&self, offset: Offset) -> ReadAhead {
-        let mut known = self.read_aheads.lock();
+    pub(crate) fn take_forward(&self, offset: Offset) -> Forward {
+        let mut known = self.forwards.lock();
         let at = known.iter().position(|(next, _)| *next == offset);
-        at.and_then(|at| known.remove(at)).map_or_else(ReadAhead::new, |(_, ahead)| ahead)
+        at.and_then(|at| known.remove(at)).map_or_else(Forward::default, |(_, reader)| reader)
     }
 
-    pub(crate) fn keep_read_ahead(&self, next: Offset, ahead: ReadAhead) {
-        let mut known = self.read_aheads.lock();
+    pub(crate) fn keep_forward(&self, next: Offset, reader: Forward) {
+        let mut known = self.forwards.lock();
         if known.len() == READERS_MAX {
             known.pop_front();
         }
-        known.push_back((next, ahead));
+        known.push_back((next, reader));
     }
 
     #[cfg(test)]

@@ -39,6 +39,8 @@ pub struct Options {
     pub tail_bytes_max: usize,
     /// Batches that were received and are not committed.
     pub inflight_bytes_max: usize,
+    /// Objects that are put at once; one always is.
+    pub uploads_bytes_max: u64,
     /// How long an append waits for room before it is refused.
     pub admission_timeout: Duration,
     /// Idempotent producers remembered per partition.

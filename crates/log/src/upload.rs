@@ -1,25 +1,31 @@
 //! Sealed segments become data objects: read, sort by partition, PUT, commit the extents, move the frontier; from then on
-//! the segment is a cache (`room.rs`). In the order of the journal, one after another.
+//! the segment is a cache (`room.rs`).
 //!
-//! Uploading twice is harmless (O3): a commit names the frontier it starts from, and one that does not match is refused.
-//! Nothing but a stop ends the uploader: a store that is slow, throttling or away only delays it.
+//! Objects are built one after another and put several at once, as many as their bytes in memory allow; they are committed
+//! in the order of the journal. Uploading twice is harmless (O3): a commit names the frontier it starts from, and one that
+//! does not match is refused. Nothing but a stop ends the uploader: a store that is slow, throttling or away only delays it.
 //!
 //! Cost: one PUT per segment (64 MiB, or 10 s of data) and one commit to the metadata.
 
-use std::collections::{BTreeMap, HashMap};
+mod object;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{Entry, Segment};
+use journal::Segment;
 use metadata::{Command, JournalState, SubmitError};
 use object_store::ObjectStoreExt;
-use objects::format::{BuildError, Built, ExtentSource, ObjectBuilder};
-use records::{Batch, JournalId, Position, Timestamp, TopicPartition};
+use objects::format::BuildError;
+use records::{JournalId, Position, Timestamp, TopicPartition};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
+use self::object::SegmentObject;
 use crate::fetch::FetchError;
 use crate::producers::Producers;
 use crate::room;
-use crate::snapshot::{self, SnapshotRef};
 use crate::store::{Inner, Log};
 
 /// The first delay after a failure; it doubles from there.
@@ -28,6 +34,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 /// How often a segment that cannot be read is tried before it is taken for damaged.
 const READS_MAX: u32 = 3;
+/// Objects that are put at once: with this many a store that answers in its time is kept busy.
+const PUTS_MAX: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 enum UploadError {
@@ -54,50 +62,87 @@ impl UploadError {
     }
 }
 
-/// One segment's object, once it is built. It keeps its id through all tries, so that a PUT or a commit whose answer was
-/// lost is repeated, not made a second time.
-struct Attempt {
-    object: Built,
-    key: object_store::path::Path,
-    /// The producers' state as of the object's end; becomes the uploader's once the object is committed.
-    producers: HashMap<TopicPartition, Producers>,
-    newest_append: Timestamp,
-    is_stored: bool,
-}
-
 /// Uploads what is sealed until the log stops.
 pub(crate) async fn run(log: Log) {
-    let inner = log.inner.clone();
-    let mut uploader = Uploader { log, producers: HashMap::new() };
-    loop {
-        let oldest = inner.catalog.staged().into_iter().next().filter(|segment| segment.is_sealed());
-        let work = async {
-            match oldest {
-                Some(segment) => uploader.upload_until_done(&segment).await,
-                None => inner.shared.sealed.notified().await,
-            }
-        };
-        tokio::select! {
-            () = inner.stop.cancelled() => return,
-            () = work => {}
-        }
+    let options = &log.inner.options;
+    let fit = usize::try_from(options.uploads_bytes_max / options.segment_bytes.max(1)).unwrap_or(PUTS_MAX);
+    let puts = Arc::new(Semaphore::new(fit.clamp(1, PUTS_MAX)));
+    let (sender, receiver) = mpsc::channel(PUTS_MAX);
+    let builder = Builder { log: log.clone(), producers: HashMap::new(), started: Vec::new(), puts, sender };
+    let committer = Committer { log: log.clone(), receiver };
+    // What is being put when the log stops is not committed: it is put again by the next start, and swept where it lies.
+    tokio::select! {
+        () = log.inner.stop.cancelled() => {}
+        () = builder.run() => {}
+        () = committer.run() => {}
     }
 }
 
-struct Uploader {
-    log: Log,
-    /// What is remembered of producers as of each partition's frontier.
-    producers: HashMap<TopicPartition, Producers>,
+/// A segment between its sealing and the commit of its object.
+struct UnderWay {
+    segment: Arc<Segment>,
+    since: Instant,
+    /// What is put, and what puts it; nothing where the segment's bytes were found to be in committed objects.
+    object: Option<(Arc<SegmentObject>, AbortOnDropHandle<()>)>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Uploader {
-    async fn upload_until_done(&mut self, segment: &Arc<Segment>) {
-        let metrics = self.log.inner.metrics.clone();
-        let started = tokio::time::Instant::now();
-        let mut delay = RETRY_FIRST;
-        let (mut attempt, mut was_grave, mut unread) = (None, false, 0);
-        while let Err(error) = self.upload(segment, &mut attempt).await {
-            metrics.get().upload_retries.inc();
+/// Builds the objects of sealed segments, in the order of the journal, and begins to put them.
+struct Builder {
+    log: Log,
+    /// What is remembered of producers as of where the last segment that was started ends.
+    producers: HashMap<TopicPartition, Producers>,
+    /// Those that are not committed yet.
+    started: Vec<Arc<Segment>>,
+    puts: Arc<Semaphore>,
+    sender: mpsc::Sender<UnderWay>,
+}
+
+impl Builder {
+    async fn run(mut self) {
+        let inner = self.log.inner.clone();
+        loop {
+            let Ok(permit) = self.puts.clone().acquire_owned().await else { return };
+            let segment = loop {
+                match self.next() {
+                    Some(segment) => break segment,
+                    None => inner.shared.sealed.notified().await,
+                }
+            };
+            self.started.push(segment.clone());
+            let since = Instant::now();
+            let object = self.start(&segment).await;
+            if self.sender.send(UnderWay { segment, since, object, _permit: permit }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The sealed segment that follows those that were started.
+    fn next(&mut self) -> Option<Arc<Segment>> {
+        self.started.retain(|segment| !segment.is_uploaded());
+        let staged = self.log.inner.catalog.staged();
+        let is_started = |segment: &Arc<Segment>| self.started.iter().any(|started| Arc::ptr_eq(started, segment));
+        staged.into_iter().find(|segment| !is_started(segment)).filter(|segment| segment.is_sealed())
+    }
+
+    /// Builds the segment's object, however often it takes, and begins to put it.
+    async fn start(&mut self, segment: &Arc<Segment>) -> Option<(Arc<SegmentObject>, AbortOnDropHandle<()>)> {
+        let inner = &self.log.inner;
+        if uploaded(inner, segment.journal()) >= segment.end() {
+            // Committed by others, or by a start before this one: what is remembered here is out of date.
+            self.producers.clear();
+            return None;
+        }
+        self.forget_producers();
+        let inner = &self.log.inner;
+        let mut trouble = Trouble::new(inner, segment);
+        let mut unread = 0;
+        let object = loop {
+            let error = match object::build(inner, segment, &mut self.producers).await {
+                Ok(object) => break Arc::new(object),
+                Err(error) => error,
+            };
             if matches!(error, UploadError::Staged(_)) {
                 unread += 1;
                 if unread == READS_MAX {
@@ -105,84 +150,85 @@ impl Uploader {
                         %error, journal = %segment.journal(),
                         "the staging disk lost what it had: the journal ends, and what can be read of it is recovered"
                     );
-                    metrics.journal_failed();
-                    self.log.inner.shared.failed.cancel();
+                    inner.metrics.journal_failed();
+                    inner.shared.failed.cancel();
                     // Whoever recovers it stops this log first.
                     return std::future::pending().await;
                 }
             }
-            if error.is_grave() && !was_grave {
-                was_grave = true;
-                tracing::error!(
-                    %error, journal = %segment.journal(), path = %segment.path().display(),
-                    "a segment cannot be uploaded, nor any after it: a person must look"
-                );
-            } else {
-                tracing::warn!(
-                    %error, journal = %segment.journal(), first = %segment.first(), bytes = segment.len(),
-                    retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "a segment could not be uploaded yet"
-                );
-            }
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(RETRY_LAST);
-        }
-        metrics.get().upload_seconds.observe(started.elapsed().as_secs_f64());
-        self.log.inner.shared.newest.lock().remove(&segment.first());
+            trouble.wait_after(&error).await;
+        };
+        let put = tokio::spawn(put(inner.clone(), segment.clone(), object.clone()));
+        Some((object, AbortOnDropHandle::new(put)))
     }
 
-    async fn upload(&mut self, segment: &Arc<Segment>, attempt: &mut Option<Attempt>) -> Result<(), UploadError> {
+    /// Forgets producers that are idle, and those of partitions that are gone.
+    fn forget_producers(&mut self) {
+        let inner = &self.log.inner;
+        let idle = idle_before(inner);
+        let image = inner.metadata.image();
+        self.producers.retain(|id, _| image.partition(*id).is_some());
+        for remembered in self.producers.values_mut() {
+            remembered.expire(idle, inner.options.producers_max);
+        }
+    }
+}
+
+/// Commits objects that are stored, in the order of the journal.
+struct Committer {
+    log: Log,
+    receiver: mpsc::Receiver<UnderWay>,
+}
+
+impl Committer {
+    async fn run(mut self) {
         let inner = self.log.inner.clone();
-        if uploaded(&inner, segment.journal()) < segment.end() {
-            let attempt = match attempt {
-                Some(attempt) => attempt,
-                None => attempt.insert(self.build(segment).await?),
+        while let Some(UnderWay { segment, since, object, _permit }) = self.receiver.recv().await {
+            let object = match object {
+                Some((object, put)) => match put.await {
+                    Ok(()) => Some(object),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                None => None,
             };
-            let Built { object: id, payload, extents, size } = &attempt.object;
-            if !attempt.is_stored {
-                inner.objects.object_store().put(&attempt.key, payload.clone()).await?;
-                attempt.is_stored = true;
+            let mut trouble = Trouble::new(&inner, &segment);
+            while let Err(error) = self.commit(&segment, object.as_deref()).await {
+                trouble.wait_after(&error.into()).await;
             }
+            let idle = idle_before(&inner);
+            for partition in self.log.open_partitions() {
+                partition.expire_producers(idle);
+            }
+            // The frontier moves before the segment may go, so that a reader who misses it on disk finds it in the store.
+            self.log.follow();
+            room::uploaded(&inner, &segment);
+            inner.metrics.get().upload_seconds.observe(since.elapsed().as_secs_f64());
+            inner.shared.newest.lock().remove(&segment.first());
+        }
+    }
+
+    async fn commit(&self, segment: &Segment, object: Option<&SegmentObject>) -> Result<(), SubmitError> {
+        let inner = &self.log.inner;
+        if let Some(SegmentObject { built, key, newest_append }) = object
+            && uploaded(inner, segment.journal()) < segment.end()
+        {
             let own = segment.journal() == inner.journal_id;
             let command = Command::CommitObject {
                 journal: segment.journal(),
                 from: segment.first(),
                 to: segment.end(),
-                object: metadata::ObjectMeta { id: *id, key: attempt.key.to_string(), size: *size },
-                extents: extents.clone(),
-                newest_append: attempt.newest_append,
+                object: metadata::ObjectMeta { id: built.object, key: key.to_string(), size: built.size },
+                extents: built.extents.clone(),
+                newest_append: *newest_append,
                 durable_seen: if own { inner.journal.committed() } else { segment.end() },
                 at: inner.clock.now(),
             };
             inner.metadata.submit(command).await?;
             inner.metrics.get().uploads.inc();
-            inner.metrics.get().uploaded_bytes.inc_by(*size);
-            tracing::debug!(key = %attempt.key, size, "segment uploaded");
+            inner.metrics.get().uploaded_bytes.inc_by(built.size);
+            tracing::debug!(%key, size = built.size, "segment uploaded");
         }
-        match attempt.take() {
-            Some(attempt) => self.advance(attempt.producers),
-            // Committed by others, or by a start before this one: what is remembered here is out of date.
-            None => self.producers.clear(),
-        }
-        self.give_up_rest(segment).await?;
-        // The frontier moves before the segment may go, so that a reader who misses it on disk finds it in the store.
-        self.log.follow();
-        room::uploaded(&inner, segment);
-        Ok(())
-    }
-
-    /// Takes the producers of a committed object over, and forgets those that are idle.
-    fn advance(&mut self, producers: HashMap<TopicPartition, Producers>) {
-        let inner = &self.log.inner;
-        let idle = idle_before(inner);
-        for partition in self.log.open_partitions() {
-            partition.expire_producers(idle);
-        }
-        for remembered in self.producers.values_mut() {
-            remembered.expire(idle, inner.options.producers_max);
-        }
-        self.producers.extend(producers);
-        let image = inner.metadata.image();
-        self.producers.retain(|id, _| image.partition(*id).is_some());
+        self.give_up_rest(segment).await
     }
 
     /// With the last segment of a journal that is shorter than its end, the rest is known to be lost: it is given up, so
@@ -203,42 +249,47 @@ impl Uploader {
         }
         Ok(())
     }
+}
 
-    /// Builds the object.
-    async fn build(&self, segment: &Arc<Segment>) -> Result<Attempt, UploadError> {
-        let inner = &self.log.inner;
-        let extents = by_partition(inner, segment).await?;
-        let id = inner.random.uuid();
-        let image = inner.metadata.image();
-        let (now, idle) = (inner.clock.now(), idle_before(inner));
-        let mut after = HashMap::new();
-        let mut builder = ObjectBuilder::new(id, segment.journal(), segment.first(), segment.end());
-        for (topic_partition, batches) in extents {
-            // A partition deleted meanwhile needs no extent.
-            let Some(state) = image.partition(topic_partition) else { continue };
-            let mut producers = match self.producers.get(&topic_partition) {
-                Some(producers) => producers.clone(),
-                None => snapshot::load(inner, topic_partition, &SnapshotRef { below: state.frontier }).await?,
-            };
-            for batch in &batches {
-                producers.applied(batch.header(), now);
-            }
-            producers.expire(idle, inner.options.producers_max);
-            let producer_snapshot = snapshot::encode(&producers);
-            builder.push(ExtentSource { topic_partition, batches, producer_snapshot, aborted: Vec::new() })?;
-            after.insert(topic_partition, producers);
+/// Puts an object, however often it takes.
+async fn put(inner: Arc<Inner>, segment: Arc<Segment>, object: Arc<SegmentObject>) {
+    let mut trouble = Trouble::new(&inner, &segment);
+    while let Err(error) = inner.objects.object_store().put(&object.key, object.built.payload.clone()).await {
+        trouble.wait_after(&error.into()).await;
+    }
+}
+
+/// What goes wrong with one segment: counted, told, and waited out.
+struct Trouble {
+    inner: Arc<Inner>,
+    segment: Arc<Segment>,
+    delay: Duration,
+    was_grave: bool,
+}
+
+impl Trouble {
+    fn new(inner: &Arc<Inner>, segment: &Arc<Segment>) -> Self {
+        Self { inner: inner.clone(), segment: segment.clone(), delay: RETRY_FIRST, was_grave: false }
+    }
+
+    async fn wait_after(&mut self, error: &UploadError) {
+        let segment = &self.segment;
+        self.inner.metrics.get().upload_retries.inc();
+        if error.is_grave() && !self.was_grave {
+            self.was_grave = true;
+            tracing::error!(
+                %error, journal = %segment.journal(), path = %segment.path().display(),
+                "a segment cannot be uploaded, nor any after it: a person must look"
+            );
+        } else {
+            tracing::warn!(
+                %error, journal = %segment.journal(), first = %segment.first(), bytes = segment.len(),
+                retry_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+                "a segment could not be uploaded yet"
+            );
         }
-        // Of a segment that an earlier process wrote, nobody knows; then what was known before still holds.
-        let known =
-            inner.shared.newest.lock().get(&segment.first()).copied().filter(|_| segment.journal() == inner.journal_id);
-        let before = image.journals.get(&segment.journal()).map(|journal| journal.last_commit.newest_append);
-        Ok(Attempt {
-            object: builder.finish(),
-            key: objects::keys::data_key(&inner.cluster, segment.journal(), segment.first(), id),
-            producers: after,
-            newest_append: known.or(before).unwrap_or(now),
-            is_stored: false,
-        })
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(RETRY_LAST);
     }
 }
 
@@ -251,33 +302,4 @@ fn uploaded(inner: &Inner, journal: JournalId) -> Position {
 fn idle_before(inner: &Inner) -> Timestamp {
     let expiration = i64::try_from(inner.options.producer_expiration.as_millis()).unwrap_or(i64::MAX);
     Timestamp(inner.clock.now().0.saturating_sub(expiration))
-}
-
-/// The segment's batches, checked once more, sorted by partition. Most are still in memory, and are taken from there.
-async fn by_partition(
-    inner: &Arc<Inner>,
-    segment: &Arc<Segment>,
-) -> Result<BTreeMap<TopicPartition, Vec<Batch>>, UploadError> {
-    let (worker, segment) = (inner.clone(), segment.clone());
-    let read = move || {
-        let is_own = segment.journal() == worker.journal_id;
-        segment.read_all(|of, entry| if is_own { remembered(&worker, of, entry) } else { None })
-    };
-    let frames = tokio::task::spawn_blocking(read).await.map_err(|_| FetchError::Stopping)??;
-    let image = inner.metadata.image();
-    let mut sorted: BTreeMap<TopicPartition, Vec<Batch>> = BTreeMap::new();
-    for (topic_partition, batch) in frames {
-        if image.partition(topic_partition).is_some() {
-            sorted.entry(topic_partition).or_default().push(batch);
-        }
-    }
-    Ok(sorted)
-}
-
-/// A batch of this process's journal, from the tail in memory.
-fn remembered(inner: &Inner, of: TopicPartition, entry: &Entry) -> Option<Batch> {
-    let partition = inner.partitions.read().get(&of).cloned()?;
-    let batch = partition.read_tail(entry.base_offset, entry.next_offset, 1)?.into_iter().next()?;
-    let is_it = batch.base_offset() == entry.base_offset && batch.next_offset() == entry.next_offset;
-    (is_it && batch.check_crc().is_ok()).then_some(batch)
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::{Buf, Bytes, BytesMut};
 use records::{Batch, Offset, Timestamp};
 
-use crate::cache::{Object, ReadAhead, ReadError, Reader};
+use crate::cache::{Object, ReadAhead, ReadError, Reader, Stretch};
 use crate::format::{Extent, FormatError, INDEX_INTERVAL_BYTES, Index, Place};
 
 /// Extents up to this size are read without their index, which would cost a GET and save less.
@@ -57,24 +57,33 @@ impl<'a> ExtentReader<'a> {
     }
 
     /// Whole batches, from the one that holds `from` (or the extent's first) on: as many as fit into `bytes_max`, but at
-    /// least one; none when the extent ends before `from`. `ahead` is the reader's own, kept from read to read.
+    /// least one; none when the extent ends before `from`. `ahead` is the reader's own, kept from read to read; what
+    /// `following` extents hold is fetched ahead too.
     ///
     /// # Errors
     /// When the store does not give them, or they are damaged.
-    pub async fn read(&self, from: Offset, bytes_max: u64, ahead: &mut ReadAhead) -> Result<Vec<Batch>, ReadError> {
+    pub async fn read(
+        &self,
+        from: Offset,
+        bytes_max: u64,
+        following: &[ExtentReader<'_>],
+        ahead: &mut ReadAhead,
+    ) -> Result<Vec<Batch>, ReadError> {
         let Range { start: position, end } = self.extent.range();
         let from = from.max(self.extent.base_offset);
         if from >= self.extent.end_offset {
             return Ok(Vec::new());
         }
-        let (place, range) = if self.extent.len <= UNINDEXED_BYTES {
+        let (place, range) = if !self.is_indexed() {
             (Place { offset: self.extent.base_offset, position }, position..end)
         } else {
             let index = self.index().await?;
             let place = index.find_offset(from).expect("the extent covers the offset");
             (place, index.stretch(place, bytes_max))
         };
-        let (len, bytes) = (range.end - range.start, self.reader.read_on(self.object, range, end, ahead).await?);
+        let following: Vec<Stretch<'_>> = following.iter().map(ExtentReader::stretch).collect();
+        let len = range.end - range.start;
+        let bytes = self.reader.read_on(&self.stretch(), range, &following, ahead).await?;
         let batches = Batches::new(bytes, place.offset, self.extent.end_offset);
         let checked = if len <= CHECKED_AT_ONCE_BYTES {
             batches.from(from, bytes_max)
@@ -107,6 +116,15 @@ impl<'a> ExtentReader<'a> {
             place.position = range.end;
         }
         Ok(None)
+    }
+
+    fn is_indexed(&self) -> bool {
+        self.extent.len > UNINDEXED_BYTES
+    }
+
+    fn stretch(&self) -> Stretch<'a> {
+        let first = if self.is_indexed() { self.extent.index.range() } else { 0..0 };
+        Stretch { object: self.object, range: self.extent.range(), first }
     }
 
     async fn block(&self, range: Range<u64>) -> Result<Bytes, ReadError> {

@@ -123,7 +123,7 @@ async fn an_object_goes_up_and_comes_back() {
     let mut from = Offset(1000);
     let mut read = Vec::new();
     while from < next {
-        let some = extent.read(from, 500_000, &mut ahead).await.unwrap();
+        let some = extent.read(from, 500_000, &[], &mut ahead).await.unwrap();
         from = some.last().unwrap().next_offset();
         read.extend(some);
     }

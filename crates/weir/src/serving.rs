@@ -251,6 +251,7 @@ fn log_options(config: &Config, depth: Depth) -> log::Options {
         staged_batches_max: STAGED_BATCHES_MAX,
         tail_bytes_max: bytes(config.cache.tail_bytes),
         inflight_bytes_max: bytes(config.limits.appends_memory_bytes),
+        uploads_bytes_max: config.limits.uploads_memory_bytes,
         admission_timeout: ADMISSION_TIMEOUT,
         producers_max: 10_000,
         producer_expiration: Duration::from_secs(24 * 3600),

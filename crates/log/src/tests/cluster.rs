@@ -38,6 +38,8 @@ pub(super) enum Puts {
     Pass,
     /// They wait.
     Blocked,
+    /// The first object's.
+    FirstBlocked,
     /// So many fail, nothing is stored.
     Fail(usize),
     /// So many are stored, and answered with an error.
@@ -95,14 +97,16 @@ impl ObjectStore for TestStore {
         }
         self.tried.lock().unwrap().push(location.clone());
         let gone = || Error::Generic { store: "test", source: "the connection was reset".into() };
-        self.puts.subscribe().wait_for(|puts| *puts != Puts::Blocked).await.map_err(|_| gone())?;
+        let is_first = self.tried.lock().unwrap().first() == Some(location);
+        let is_blocked = |puts: &Puts| *puts == Puts::Blocked || *puts == Puts::FirstBlocked && is_first;
+        self.puts.subscribe().wait_for(|puts| !is_blocked(puts)).await.map_err(|_| gone())?;
         let mut now = Puts::Pass;
         self.puts.send_modify(|puts| {
             now = *puts;
             *puts = match now {
                 Puts::Fail(left) if left > 1 => Puts::Fail(left - 1),
                 Puts::LoseAnswer(left) if left > 1 => Puts::LoseAnswer(left - 1),
-                Puts::Blocked => Puts::Blocked,
+                Puts::Blocked | Puts::FirstBlocked => now,
                 _ => Puts::Pass,
             };
         });
@@ -203,6 +207,7 @@ pub(super) fn options() -> Options {
         staged_batches_max: 1 << 20,
         tail_bytes_max: 16 << 20,
         inflight_bytes_max: 8 << 20,
+        uploads_bytes_max: 8 << 20,
         admission_timeout: DEADLINE,
         producers_max: 100,
         producer_expiration: Duration::from_secs(3600),

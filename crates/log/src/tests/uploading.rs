@@ -13,6 +13,13 @@ async fn stored(cluster: &Cluster) -> usize {
     listed.iter().filter(|object| object.location.as_ref().contains("/data/")).count()
 }
 
+/// What was appended is a segment of its own.
+async fn seal(cluster: &Cluster) {
+    cluster.log().seal();
+    let catalog = &cluster.log().inner.catalog;
+    cluster.until("it is sealed", || catalog.segments().iter().all(|segment| segment.is_sealed())).await;
+}
+
 #[tokio::test]
 async fn a_failing_store_delays_and_nothing_is_stored_or_committed_twice() {
     for puts in [Puts::Fail(3), Puts::LoseAnswer(3)] {
@@ -51,6 +58,61 @@ async fn a_segment_that_was_put_but_not_committed_is_uploaded_again_by_the_next_
     assert_eq!(cluster.read(t).await, all);
     let extents = cluster.metadata.extents(t, Offset(0), 10).await.unwrap();
     assert_eq!(extents.len(), 1);
+}
+
+#[tokio::test]
+async fn several_objects_are_put_at_once_and_committed_in_order() {
+    let mut cluster = Cluster::new(options()).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::FirstBlocked);
+    let mut all = Vec::new();
+    for value in ["a", "b", "c", "d", "e", "f"] {
+        all.extend(cluster.append_values(t, &[value]).await);
+        seal(&cluster).await;
+    }
+    cluster.tried(4).await;
+    within("three are stored", async {
+        while stored(&cluster).await < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cluster.store.tried().len(), 4, "no more than four are put at once");
+    assert_eq!(cluster.state(t).frontier, Offset(0), "what follows a gap is not committed");
+    // The process dies with three objects stored that nothing refers to.
+    cluster.kill().await;
+    cluster.store.puts(Puts::Pass);
+    cluster.start().await;
+    cluster.uploaded().await;
+    assert_eq!(cluster.state(t).frontier, Offset(6));
+    let extents = cluster.metadata.extents(t, Offset(0), 10).await.unwrap();
+    let bounds: Vec<_> = extents.iter().map(|one| (one.extent.base_offset.0, one.extent.end_offset.0)).collect();
+    assert_eq!(bounds, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
+    assert_eq!(cluster.read(t).await, all);
+    cluster.restart_without_disk().await;
+    assert_eq!(cluster.read(t).await, all);
+}
+
+#[tokio::test]
+async fn one_object_is_put_at_once_where_there_is_room_for_no_more() {
+    let cluster = Cluster::new(Options { uploads_bytes_max: 1, ..options() }).await;
+    let t = cluster.create("t", 1).await[0];
+    cluster.store.puts(Puts::Blocked);
+    for value in ["a", "b", "c"] {
+        cluster.append_values(t, &[value]).await;
+        seal(&cluster).await;
+    }
+    cluster.tried(1).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cluster.store.tried().len(), 1);
+    cluster.store.puts(Puts::Pass);
+    cluster.uploaded().await;
+    assert_eq!(cluster.state(t).frontier, Offset(3));
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@
 //!   readers wait.
 //! - A reader that goes through much ([`ReadAhead`] tells it) reads what nobody wants again. Its chunks have a part of the
 //!   cache of their own, and it gets half of the GETs at most: it takes nothing from those who come back to what they read.
-//! - A reader that goes forward ([`ReadAhead`]) has the chunks before it fetched, 1 to 8 of them, as long as it stays
-//!   sequential. These fetches have a bound of their own, and are left out when it is reached: they never delay a reader.
+//! - A reader that goes forward ([`ReadAhead`]) has the chunks before it fetched, 1 to 16 of them, as long as it stays
+//!   sequential, and from one object to the next. These fetches have a bound of their own, and are left out when it is reached: they never delay a reader.
 //!
 //! Objects are immutable, so nothing here ever gets old. What is read is not checked: the format's checksums do that.
 //! Request cost: one GET per chunk that was not there, 1 GiB read once in sequence is 1024 GETs.
@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::Lane;
 use crate::format::FormatError;
 
+use ahead::Part;
 pub use ahead::{READ_AHEAD_CHUNKS_MAX, ReadAhead};
 pub use metrics::Metrics;
 
@@ -83,6 +84,23 @@ pub struct Object {
     pub key: Path,
     /// How many bytes it has.
     pub size: u64,
+}
+
+/// A part of an object through which somebody reads.
+#[derive(Debug, Clone)]
+pub struct Stretch<'a> {
+    /// The object.
+    pub object: &'a Object,
+    /// Where in it the bytes lie.
+    pub range: Range<u64>,
+    /// What is needed before any of them, if anything: an index, say.
+    pub first: Range<u64>,
+}
+
+impl Stretch<'_> {
+    fn part(&self) -> Part {
+        Part { object: self.object.id, range: self.range.start..self.range.end.min(self.object.size) }
+    }
 }
 
 /// Why bytes could not be read.
@@ -270,22 +288,32 @@ impl Reader {
             .collect())
     }
 
-    /// As [`Self::read`], for one who goes forward through the bytes up to `end` (an extent's end, say): what comes next
-    /// is fetched ahead while it does.
+    /// As [`Self::read`] of `at`'s object, for one who goes forward through that stretch and those that follow: what comes
+    /// next is fetched ahead while it does.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub async fn read_on(
         &self,
-        object: &Object,
+        at: &Stretch<'_>,
         range: Range<u64>,
-        end: u64,
+        following: &[Stretch<'_>],
         ahead: &mut ReadAhead,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let (end, chunk_bytes) = (end.min(object.size), self.inner.options.chunk_bytes);
-        let next = ahead.note(object.id, range.clone(), end, chunk_bytes, self.inner.window_max);
-        self.prefetch(object, next, ahead.is_scan());
-        self.read_range(object, range, ahead.is_scan()).await
+        let chunk_bytes = self.inner.options.chunk_bytes;
+        let parts: Vec<Part> = following.iter().map(Stretch::part).collect();
+        let next = ahead.note(range.clone(), &at.part(), &parts, chunk_bytes, self.inner.window_max);
+        for (id, chunks) in next {
+            let Some(stretch) = std::iter::once(at).chain(following).find(|stretch| stretch.object.id == id) else {
+                continue;
+            };
+            if id != at.object.id && chunks.start == stretch.range.start / chunk_bytes {
+                let first = stretch.first.start / chunk_bytes..stretch.first.end.div_ceil(chunk_bytes);
+                self.prefetch(stretch.object, first, ahead.is_scan());
+            }
+            self.prefetch(stretch.object, chunks, ahead.is_scan());
+        }
+        self.read_range(at.object, range, ahead.is_scan()).await
     }
 
     /// Stops what is being fetched and waits for it to end. Reads that wait, and later ones, fail with

@@ -85,6 +85,10 @@ impl Bench {
         Self { store, reader, object, bytes }
     }
 
+    fn whole(&self) -> Stretch<'_> {
+        Stretch { object: &self.object, range: 0..self.object.size, first: 0..0 }
+    }
+
     async fn read(&self, range: Range<u64>) -> Vec<u8> {
         soon(self.reader.read(&self.object, range)).await.unwrap().concat()
     }
@@ -229,7 +233,7 @@ async fn a_sequential_reader_finds_its_chunks_there_even_when_the_cache_is_small
     let mut ahead = ReadAhead::new();
     for start in (20_000..100_000).step_by(250) {
         let range = start..start + 250;
-        let read = bench.reader.read_on(&bench.object, range.clone(), 100_000, &mut ahead).await.unwrap();
+        let read = bench.reader.read_on(&bench.whole(), range.clone(), &[], &mut ahead).await.unwrap();
         assert_eq!(read.concat(), bench.expected(range));
     }
     let metrics = bench.reader.metrics();
@@ -238,11 +242,28 @@ async fn a_sequential_reader_finds_its_chunks_there_even_when_the_cache_is_small
 }
 
 #[tokio::test]
+async fn what_follows_in_another_object_is_there_when_the_reader_comes() {
+    let bench = Bench::new(10_000, Options::default()).await;
+    let next = Object { id: Uuid::from_u128(10), key: Path::from("next"), size: 10_000 };
+    bench.store.put(&next.key, bench.bytes.clone().into()).await.unwrap();
+    let (whole, mut ahead) = (bench.whole(), ReadAhead::new());
+    let following = Stretch { object: &next, range: 500..6000, first: 9900..9990 };
+    for start in (0..10_000).step_by(1000) {
+        bench.reader.read_on(&whole, start..start + 1000, std::slice::from_ref(&following), &mut ahead).await.unwrap();
+    }
+    bench.gets_started(10 + 7).await;
+    bench.close_gate();
+    let read = bench.reader.read_on(&following, 500..1500, &[], &mut ahead);
+    assert_eq!(soon(read).await.unwrap().concat(), bench.expected(500..1500));
+    assert_eq!(soon(bench.reader.read(&next, 9900..9990)).await.unwrap().concat(), bench.expected(9900..9990));
+}
+
+#[tokio::test]
 async fn a_jumping_reader_causes_no_prefetch() {
     let bench = Bench::new(100_000, Options::default()).await;
     let mut ahead = ReadAhead::new();
     for start in [50_000, 10_000, 90_000, 30_000, 70_000] {
-        bench.reader.read_on(&bench.object, start..start + 100, 100_000, &mut ahead).await.unwrap();
+        bench.reader.read_on(&bench.whole(), start..start + 100, &[], &mut ahead).await.unwrap();
     }
     assert_eq!(bench.reader.metrics().prefetches.get(), 0);
     assert_eq!(gets(&bench), 5);
@@ -251,14 +272,14 @@ async fn a_jumping_reader_causes_no_prefetch() {
 #[tokio::test]
 async fn prefetches_never_hold_up_a_reader() {
     let bench = Bench::new(100_000, Options { fetches_max: 1, prefetches_max: 2, ..Options::default() }).await;
-    let mut ahead = ReadAhead::new();
+    let (whole, mut ahead) = (bench.whole(), ReadAhead::new());
     for start in [0, 1000, 2000, 3000] {
-        bench.reader.read_on(&bench.object, start..start + 1000, 100_000, &mut ahead).await.unwrap();
+        bench.reader.read_on(&whole, start..start + 1000, &[], &mut ahead).await.unwrap();
     }
     bench.close_gate();
     // Chunks 4 to 7 were asked for; now 8 to 12 would be, of which two get a permit.
     let before = bench.reader.metrics().prefetches_left_out.get();
-    let read = bench.reader.read_on(&bench.object, 4000..5000, 100_000, &mut ahead);
+    let read = bench.reader.read_on(&whole, 4000..5000, &[], &mut ahead);
     let (read, ()) = tokio::join!(read, async { bench.open_gate() });
     assert_eq!(read.unwrap().concat(), bench.expected(4000..5000));
     assert!(bench.reader.metrics().prefetches_left_out.get() > before);
@@ -279,7 +300,7 @@ const ENTRY: u64 = CHUNK + ENTRY_OVERHEAD_BYTES as u64;
 async fn scan(bench: &Bench, ahead: &mut ReadAhead, chunks: Range<u64>) {
     for start in chunks.start * 4..chunks.end * 4 {
         let range = start * 250..(start + 1) * 250;
-        let read = bench.reader.read_on(&bench.object, range.clone(), bench.object.size, ahead).await.unwrap();
+        let read = bench.reader.read_on(&bench.whole(), range.clone(), &[], ahead).await.unwrap();
         assert_eq!(read.concat(), bench.expected(range));
     }
 }
@@ -318,10 +339,8 @@ async fn readers_that_go_through_much_leave_turns_to_others() {
         scanning.push((ahead, (first + 10) * CHUNK));
     }
     bench.close_gate();
-    let before = gets(&bench);
-    let scans = scanning
-        .iter_mut()
-        .map(|(ahead, at)| bench.reader.read_on(&bench.object, *at..*at + 20 * CHUNK, bench.object.size, ahead));
+    let (whole, before) = (bench.whole(), gets(&bench));
+    let scans = scanning.iter_mut().map(|(ahead, at)| bench.reader.read_on(&whole, *at..*at + 20 * CHUNK, &[], ahead));
     let scans = soon(futures::future::try_join_all(scans));
     let (read, ()) = tokio::join!(scans, async {
         bench.gets_started(before + 2).await;

@@ -83,7 +83,7 @@ proptest! {
             let expected: Vec<_> = bench.batches.iter().filter(|batch| batch.next_offset() > from).collect();
             let mut read = Vec::new();
             while from < last {
-                let batches = bench.extent().read(from, bytes_max, &mut ahead).await.unwrap();
+                let batches = bench.extent().read(from, bytes_max, &[], &mut ahead).await.unwrap();
                 assert!(batches[0].base_offset() <= from && from < batches[0].next_offset());
                 let bytes: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
                 assert!(batches.len() == 1 || bytes <= bytes_max);
@@ -91,8 +91,8 @@ proptest! {
                 read.extend(batches);
             }
             assert_eq!(read.iter().collect::<Vec<_>>(), expected);
-            assert_eq!(bench.extent().read(last, bytes_max, &mut ahead).await.unwrap(), Vec::new());
-let first = bench.extent().read(Offset(0), bytes_max, &mut ahead).await.unwrap();
+            assert_eq!(bench.extent().read(last, bytes_max, &[], &mut ahead).await.unwrap(), Vec::new());
+let first = bench.extent().read(Offset(0), bytes_max, &[], &mut ahead).await.unwrap();
             assert_eq!(first[0], bench.batches[0]);
         });
     }
@@ -128,7 +128,7 @@ let first = bench.extent().read(Offset(0), bytes_max, &mut ahead).await.unwrap()
             let epoch = (12..16).contains(&(at % batch_len));
             bytes[usize::try_from(extent.position).unwrap() + at] ^= flip;
             bench.store.put(&bench.object.key, bytes.into()).await.unwrap();
-            let read = bench.extent().read(Offset(100), u64::MAX, &mut ReadAhead::new()).await;
+            let read = bench.extent().read(Offset(100), u64::MAX, &[], &mut ReadAhead::new()).await;
             assert!(epoch || matches!(read, Err(ReadError::Format { .. })), "byte {at}: {read:?}");
             let all = bench.reader.read(&bench.object, extent.range()).await.unwrap();
             assert!(extent.check(&all).is_err());
@@ -145,7 +145,7 @@ async fn a_batch_at_a_wrong_offset_is_never_given_out() {
     let at = usize::try_from(bench.extents[1].position).unwrap() + bench.batches[0].len() + 7;
     bytes[at] ^= 1;
     bench.store.put(&bench.object.key, bytes.into()).await.unwrap();
-    let read = bench.extent().read(Offset(100), u64::MAX, &mut ReadAhead::new()).await;
+    let read = bench.extent().read(Offset(100), u64::MAX, &[], &mut ReadAhead::new()).await;
     assert!(matches!(read, Err(ReadError::Format { source: FormatError::Invalid { .. }, .. })), "{read:?}");
 }
 
@@ -163,7 +163,7 @@ async fn the_producer_state_is_given_back_unless_damaged() {
 #[tokio::test]
 async fn only_a_batch_across_chunks_is_copied() {
     let bench = bench(&[(300, 1), (300, 1), (300, 1), (300, 1)], 1 << 20).await;
-    let read = bench.extent().read(Offset(100), u64::MAX, &mut ReadAhead::new()).await.unwrap();
+    let read = bench.extent().read(Offset(100), u64::MAX, &[], &mut ReadAhead::new()).await.unwrap();
     let whole = bench.reader.read(&bench.object, bench.extents[1].range()).await.unwrap();
     assert_eq!(whole.len(), 1);
     let inside = whole[0].as_ptr() as usize..whole[0].as_ptr() as usize + whole[0].len();

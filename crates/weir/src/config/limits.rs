@@ -49,8 +49,8 @@ fn seal_interval_ms() -> u64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cache {
-    /// How many bytes of memory the cache may take. Default: a quarter of the memory that the process may use (the
-    /// limit of its control group, else the machine's), 16 MiB to 4 GiB.
+    /// How many bytes of memory the cache may take. Default: an eighth of the memory that the process may use (the
+    /// limit of its control group, else the machine's), 16 MiB to 512 MiB.
     #[schemars(range(min = 8_388_608))]
     pub(crate) memory_bytes: u64,
     /// How many of these are for readers that go through much (more than eight chunks in sequence): what they read is
@@ -58,7 +58,7 @@ pub(crate) struct Cache {
     #[schemars(range(min = 4_194_304))]
     pub(crate) scan_bytes: u64,
     /// How many bytes of the newest batches of all partitions are kept in memory for readers. Default: a sixteenth of
-    /// the memory, 8 MiB to 1 GiB. Readers of what left go to the staging disk.
+    /// the memory, 8 MiB to 128 MiB. Readers of what left go to the staging disk.
     #[schemars(range(min = 1_048_576))]
     pub(crate) tail_bytes: u64,
     /// The size in bytes of what is fetched from the store and cached at once. Default: 1048576 (1 MiB). Larger means
@@ -135,6 +135,11 @@ pub(crate) struct Limits {
     /// and clients that take their answers slowly are disconnected.
     #[schemars(range(min = 1_048_576))]
     pub(crate) answers_memory_bytes: u64,
+    /// How many bytes of objects may be put at once; one always may, and no more than four are. Default: a sixteenth of
+    /// the memory, 64 MiB to 256 MiB. What is still among the newest batches counts in both and is there once. With
+    /// less, what is on the staging disk takes longer to reach the store.
+    #[schemars(range(min = 1_048_576))]
+    pub(crate) uploads_memory_bytes: u64,
     /// How many bytes of batches may be appended and not yet committed. Default: a thirty-second of the memory, 8 MiB to
     /// 256 MiB. At the bound producers wait, and are then refused with a retriable error.
     #[schemars(range(min = 1_048_576, max = 4_294_967_295_u64))]
@@ -196,6 +201,7 @@ impl Default for Limits {
             requests_memory_bytes: 256 << 20,
             fetch_bytes_max: 55 << 20,
             answers_memory_bytes: 256 << 20,
+            uploads_memory_bytes: 256 << 20,
             appends_memory_bytes: 64 << 20,
             inflated_memory_bytes: 256 << 20,
             fetch_sessions_max: 1000,

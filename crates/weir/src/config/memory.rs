@@ -56,9 +56,10 @@ fn total(meminfo: &str) -> Option<u64> {
 pub(super) fn fill(value: &mut Value, memory: u64) {
     let Value::Object(sections) = value else { return };
     let share = |part: u64, min: u64, max: u64| (memory / part).clamp(min, max);
-    let cache = put(sections, "cache", "memory_bytes", share(4, 16 * MIB, 4096 * MIB));
+    let cache = put(sections, "cache", "memory_bytes", share(8, 16 * MIB, 512 * MIB));
     put(sections, "cache", "scan_bytes", cache / 2);
-    put(sections, "cache", "tail_bytes", share(16, 8 * MIB, 1024 * MIB));
+    put(sections, "cache", "tail_bytes", share(16, 8 * MIB, 128 * MIB));
+    put(sections, "limits", "uploads_memory_bytes", share(16, 64 * MIB, 256 * MIB));
     put(sections, "limits", "appends_memory_bytes", share(32, 8 * MIB, 256 * MIB));
     put(sections, "limits", "inflated_memory_bytes", share(8, 256 * MIB, 1024 * MIB));
     put(sections, "limits", "quic_windows_bytes", share(64, 16 * MIB, 512 * MIB));
@@ -146,7 +147,8 @@ mod tests {
             let mut value = Value::Object(Map::new());
             fill(&mut value, memory);
             let all = ["/cache/memory_bytes", "/cache/tail_bytes", "/limits/appends_memory_bytes"];
-            let more = ["/limits/requests_memory_bytes", "/limits/answers_memory_bytes"];
+            let more =
+                ["/limits/uploads_memory_bytes", "/limits/requests_memory_bytes", "/limits/answers_memory_bytes"];
             let sum: u64 = all.iter().chain(&more).map(|key| value.pointer(key).unwrap().as_u64().unwrap()).sum();
             assert!(sum <= memory * 5 / 8, "{sum} of {memory}");
         }

@@ -37,6 +37,8 @@ pub(super) struct Load {
     /// Records a second of all producers together.
     pub(super) rate: Option<u64>,
     pub(super) record_bytes: usize,
+    /// Whether each record goes to the next partition.
+    pub(super) spread: bool,
     pub(super) producers: u64,
     pub(super) warmup: Duration,
     pub(super) duration: Duration,
@@ -211,9 +213,12 @@ impl Worker {
             left -= part.len();
             at = 0;
         }
+        let record = NewRecord::to(self.load.topic.clone()).value(value.freeze());
+        if !self.load.spread {
+            return record;
+        }
         let partition = i64::from(self.first_partition) + i64::try_from(number % (1 << 62)).unwrap_or(0);
-        let partition = i32::try_from(partition % i64::from(self.partitions.max(1))).unwrap_or(0);
-        NewRecord::to(self.load.topic.clone()).partition(partition).value(value.freeze())
+        record.partition(i32::try_from(partition % i64::from(self.partitions.max(1))).unwrap_or(0))
     }
 }
 

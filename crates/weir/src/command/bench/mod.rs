@@ -67,6 +67,10 @@ pub(crate) struct LoadArgs {
     /// How large a batch may grow, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 10)]
     batch_bytes: usize,
+    /// Send each record to the next partition. Without it a partition gets a batch of them, then the next, as clients do
+    /// that send records without keys.
+    #[arg(long)]
+    spread: bool,
     /// How batches are compressed; the values are random bytes.
     #[arg(long, value_enum, default_value_t, value_name = "CODEC")]
     compression: Compression,
@@ -97,6 +101,7 @@ impl LoadArgs {
             topic: self.topic.as_str().into(),
             rate,
             record_bytes: self.size,
+            spread: self.spread,
             producers: self.producers,
             warmup: Duration::from_secs(self.warmup_s),
             duration: Duration::from_secs(self.duration_s),
