@@ -32,6 +32,9 @@ fn run(settings: &Settings, rows: &mut Rows) -> Result<()> {
         let raw = raw::open(&minio.new_store())?;
         let mib_per_s = raw::wait(raw::put(&raw, settings.store_bytes / OBJECT, OBJECT))?;
         rows.record("16 partitions", "journal", "raw PUTs", "mib_per_s", mib_per_s);
+        let folder = tempfile::tempdir()?;
+        let from_disk = raw::put_from_disk(&raw, settings.store_bytes / OBJECT, OBJECT, folder.path());
+        rows.record("16 partitions", "journal", "raw PUTs from disk", "mib_per_s", raw::wait(from_disk)?);
         let staging = format!("staging.bytes_max={}", settings.store_bytes * 2 + (2 << 30));
         let weir = Weir::start(WeirOptions { store: Some(url), sets: vec![staging] })?;
         let system = System::Weir(weir);
@@ -79,6 +82,9 @@ fn flow(weir: &Weir) -> Result<(u64, f64)> {
 
 fn goals(rows: &Rows) -> Vec<Goal> {
     let ratios = rows.ratios("mib_per_s", "Weir", "raw PUTs");
+    let from_disk = rows.ratios("mib_per_s", "Weir", "raw PUTs from disk");
     let least = |bound| Some(Bound::AtLeast(bound));
-    goals::of("uploading sealed segments, of raw PUTs", "×", least(0.8), least(0.95), ratios)
+    let mut all = goals::of("uploading sealed segments, of raw PUTs", "×", least(0.8), least(0.95), ratios);
+    all.extend(goals::of("the same, of raw PUTs of bytes that are read from the disk", "×", None, None, from_disk));
+    all
 }

@@ -26,14 +26,30 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    pub(crate) fn new() -> Self {
-        let memory = vec![0; BUFFER_BYTES + BLOCK_BYTES];
+    /// At least so many bytes.
+    pub(crate) fn new(len: usize) -> Self {
+        let memory = vec![0; len.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES];
         let start = memory.as_ptr().align_offset(BLOCK_BYTES);
         Self { memory, start }
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + BUFFER_BYTES]
+    /// One to append through.
+    pub(crate) fn for_blocks() -> Self {
+        Self::new(BUFFER_BYTES)
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len() - BLOCK_BYTES
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len()]
+    }
+
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        let end = self.start + self.len();
+        &mut self.memory[self.start..end]
     }
 }
 
@@ -120,7 +136,7 @@ mod tests {
         disk.make_folder(path.parent().unwrap()).unwrap();
         disk.create(path).unwrap().allocate(ROOM).unwrap();
         disk.sync_folder(path.parent().unwrap()).unwrap();
-        Blocks::new(disk.open_direct(path).unwrap(), Buffer::new(), ROOM)
+        Blocks::new(disk.open_direct(path).unwrap(), Buffer::for_blocks(), ROOM)
     }
 
     fn bytes(len: usize, seed: u8) -> Vec<u8> {

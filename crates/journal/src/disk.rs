@@ -27,7 +27,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Opens a file for writing whole blocks past the page cache, where the file system can; else as [`Disk::open`].
+    /// Opens a file for reading and writing whole blocks past the page cache, where the file system can; else as
+    /// [`Disk::open`].
     ///
     /// # Errors
     /// What the system says.
@@ -166,7 +167,7 @@ impl Disk for System {
 
     fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let direct = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
-        match OpenOptions::new().write(true).custom_flags(direct).open(path) {
+        match OpenOptions::new().read(true).write(true).custom_flags(direct).open(path) {
             Ok(file) => Ok(Arc::new(file)),
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => self.open(path),
             Err(error) => Err(error),
@@ -208,6 +209,13 @@ impl Disk for System {
     }
 }
 
+/// On a disk whose blocks are larger than ours: by way of the page cache, then. Says whether it was past it before.
+fn undirect(file: &SystemFile) -> io::Result<bool> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?;
+    Ok(flags.contains(OFlags::DIRECT))
+}
+
 impl File for SystemFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, len) {
@@ -218,17 +226,18 @@ impl File for SystemFile {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         match rustix::io::pwrite(self, bytes, at) {
-            // A disk whose blocks are larger than ours: by way of the page cache, then.
-            Err(Errno::INVAL) if rustix::fs::fcntl_getfl(self)?.contains(OFlags::DIRECT) => {
-                rustix::fs::fcntl_setfl(self, rustix::fs::fcntl_getfl(self)? - OFlags::DIRECT)?;
-                Ok(rustix::io::pwrite(self, bytes, at)?)
-            }
+            Err(Errno::INVAL) if undirect(self)? => Ok(rustix::io::pwrite(self, bytes, at)?),
             written => Ok(written?),
         }
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, at)
+        match self.read_exact_at(buffer, at) {
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && undirect(self)? => {
+                self.read_exact_at(buffer, at)
+            }
+            read => read,
+        }
     }
 
     fn size(&self) -> io::Result<u64> {

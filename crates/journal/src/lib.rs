@@ -19,6 +19,7 @@
 //! | `blocks.rs` | appending to a file in whole blocks, past the page cache |
 //! | `frame.rs` | the bytes of one append, and their checks |
 //! | `footer.rs` | the heads of all frames at the end of a sealed segment |
+//! | `pool.rs` | memory for reading segments whole |
 //! | `segment.rs` | one file: its header, its index, reading |
 //! | `catalog.rs` | which segments there are, across journals |
 //! | `writer.rs` | the queue and the thread that drains it: group commit |
@@ -32,6 +33,7 @@ mod footer;
 mod frame;
 #[cfg(any(test, feature = "faults"))]
 pub mod memory;
+mod pool;
 mod recover;
 mod segment;
 mod staging;
@@ -43,6 +45,7 @@ mod writer;
 pub use catalog::{Catalog, Located, Usage};
 pub use disk::{BLOCK_BYTES, Disk, File, System};
 pub use frame::{FRAME_HEADER_LEN, FrameError};
+pub use pool::Pool;
 pub use recover::{Depth, RecoverError, Recovered, TornTail, recover};
 pub use segment::{Entry, ReadError, Segment};
 pub use staging::Staging;

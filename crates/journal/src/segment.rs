@@ -16,6 +16,7 @@ use records::{Batch, Header, JournalId, Offset, Position, Timestamp, TopicPartit
 use crate::blocks::{Blocks, Buffer};
 use crate::disk::{BLOCK_BYTES, Disk, File};
 use crate::frame::{self, FRAME_HEADER_LEN, FrameError};
+use crate::pool::Pool;
 
 /// Bytes of a segment file before its frames.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = HEADER_BYTES as u64;
@@ -349,32 +350,35 @@ impl Segment {
         Ok(batches)
     }
 
-    /// All batches in their order, checked. Those that `known` has are not read. Blocks on the disk, and holds the whole
-    /// segment in memory.
+    /// All batches in their order, checked. Those that `known` has are taken from there. What is read comes past the page
+    /// cache into the pool's memory, from the first that is not known to the last; where the disk refuses that, each for
+    /// itself. Blocks on the disk.
     ///
     /// # Errors
     /// When the disk refuses or the bytes are not those that were written.
     pub fn read_all(
         &self,
         mut known: impl FnMut(TopicPartition, &Entry) -> Option<Batch>,
+        pool: &Pool,
     ) -> Result<Vec<(TopicPartition, Batch)>, ReadError> {
         let entries = self.in_order();
-        let mut batches = Vec::with_capacity(entries.len());
-        let mut rest = &entries[..];
-        while let Some((id, entry)) = rest.first() {
-            if let Some(batch) = known(*id, entry) {
-                batches.push((*id, batch));
-                rest = &rest[1..];
-                continue;
-            }
-            // What follows is read in one go, up to the next that is known.
-            let count = 1 + rest[1..].iter().take_while(|(id, entry)| known(*id, entry).is_none()).count();
-            let (run, behind) = rest.split_at(count);
-            let read = self.read(&run.iter().map(|(_, entry)| *entry).collect::<Vec<_>>())?;
-            batches.extend(run.iter().map(|(id, _)| *id).zip(read));
-            rest = behind;
-        }
-        Ok(batches)
+        let found: Vec<_> = entries.iter().map(|(id, entry)| known(*id, entry)).collect();
+        let missing = || entries.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|((_, entry), _)| entry);
+        let from = missing().next().map_or(0, |first| u64::from(first.at));
+        let to = missing().last().map_or(from, |last| u64::from(last.at + last.len));
+        let all = self.read_past_the_cache(from, to, pool).ok();
+        let read = |entry: &Entry| {
+            let bytes = match &all {
+                Some(all) => {
+                    let at = usize::try_from(u64::from(entry.at) - from).expect("what is missing was read");
+                    all.slice(at..at + entry.len as usize)
+                }
+                None => self.read_range(entry.at.into(), entry.len as usize)?,
+            };
+            Ok(self.decode(&bytes, self.first.after(entry.at.into()))?.batch)
+        };
+        let batches = entries.into_iter().zip(found);
+        batches.map(|((id, entry), found)| Ok((id, found.map_or_else(|| read(&entry), Ok)?))).collect()
     }
 
     /// The index, in the order of the frames.
@@ -392,6 +396,26 @@ impl Segment {
             position,
             source,
         })
+    }
+
+    /// Bytes of frames, `from` and `to` counted from the first position.
+    fn read_past_the_cache(&self, from: u64, to: u64, pool: &Pool) -> io::Result<Bytes> {
+        if from == to {
+            return Ok(Bytes::new());
+        }
+        let block = BLOCK_BYTES as u64;
+        let (from, to) = (SEGMENT_HEADER_LEN + from, SEGMENT_HEADER_LEN + to);
+        let begin = from / block * block;
+        let within = "a segment fits into memory";
+        let len = usize::try_from(to - begin).expect(within);
+        // Whole blocks; what the file has of its last one comes by way of the cache.
+        let whole = usize::try_from(to.next_multiple_of(block).min(self.file.size()? / block * block) - begin);
+        let whole = whole.expect(within);
+        let mut buffer = pool.take(len.max(whole));
+        self.disk.open_direct(&self.path)?.read_at(&mut buffer.bytes()[..whole], begin)?;
+        let read = whole.min(len);
+        self.file.read_at(&mut buffer.bytes()[read..len], begin + read as u64)?;
+        Ok(pool.lend(buffer, len).slice(usize::try_from(from - begin).expect(within)..))
     }
 
     fn read_range(&self, from: u64, len: usize) -> Result<Bytes, ReadError> {

@@ -12,8 +12,8 @@ use records::{
 use crate::memory::{Call, Memory};
 use crate::segment::SEGMENT_HEADER_LEN;
 use crate::{
-    AppendError, Catalog, Committed, Depth, Entry, Options, ReadError, RecoverError, Segment, Staging, Stats, Tracker,
-    Writer,
+    AppendError, Catalog, Committed, Depth, Entry, Options, Pool, ReadError, RecoverError, Segment, Staging, Stats,
+    Tracker, Writer,
 };
 
 const JOURNAL: JournalId = JournalId(7);
@@ -350,16 +350,37 @@ fn a_flipped_bit_is_found_before_it_is_served() {
     let mut byte = [0];
     segment.file().read_at(&mut byte, at).unwrap();
     segment.file().write_all_at(&[byte[0] ^ 4], at).unwrap();
-    assert!(matches!(segment.read_all(|_, _| None), Err(ReadError::Damaged { .. })));
+    assert!(matches!(segment.read_all(|_, _| None, &Pool::new()), Err(ReadError::Damaged { .. })));
     let all: Vec<Entry> = segment.locate(partition(0), Offset(0), usize::MAX);
     assert!(matches!(segment.read(&all), Err(ReadError::Damaged { .. })));
     // What is known from elsewhere is not read: here, all but the second, the third and the ninth batch.
-    let rest = segment.read_all(|_, entry| {
+    let known = |_, entry: &Entry| {
         let offset = entry.base_offset.0;
         (![1, 2, 8].contains(&offset)).then(|| batch(offset, b"value"))
-    });
+    };
+    let rest = segment.read_all(known, &Pool::new());
     let offsets: Vec<_> = rest.unwrap().iter().map(|(_, batch)| batch.base_offset().0).collect();
     assert_eq!(offsets, (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_lies_beside_a_sector_that_cannot_be_read_is_read() {
+    let disk = Memory::new();
+    let running = start(&disk, 1 << 20, Duration::from_secs(60));
+    for offset in 0..10 {
+        running.writer.append(partition(0), batch(offset, &[7; 4000]), 0).unwrap();
+        assert_eq!(running.next(), Event::Committed(0));
+    }
+    let segment = running.catalog.segments().remove(0);
+    disk.spoil(segment.path(), 5);
+    let known = |_, entry: &Entry| {
+        let offset = entry.base_offset.0;
+        (3..7).contains(&offset).then(|| batch(offset, &[7; 4000]))
+    };
+    let read = segment.read_all(known, &Pool::new()).unwrap();
+    let offsets: Vec<_> = read.iter().map(|(_, batch)| batch.base_offset().0).collect();
+    assert_eq!(offsets, (0..10).collect::<Vec<_>>());
+    assert!(segment.read_all(|_, _| None, &Pool::new()).is_err());
 }
 
 #[test]

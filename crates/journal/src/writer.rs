@@ -345,7 +345,7 @@ impl<T: Send + 'static, C: Committed<T>> Thread<T, C> {
         }
         let room = self.options.segment_bytes.max(len);
         let folder = &self.options.folder;
-        let buffer = self.buffer.take().unwrap_or_else(Buffer::new);
+        let buffer = self.buffer.take().unwrap_or_else(Buffer::for_blocks);
         let (disk, journal) = (&self.options.disk, self.options.journal);
         let (segment, blocks) = Segment::create(disk, folder, journal, append.position, room, buffer)?;
         let segment = Arc::new(segment);

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::Segment;
+use journal::{Pool, Segment};
 use metadata::{Command, JournalState, SubmitError};
 use object_store::ObjectStoreExt;
 use objects::format::BuildError;
@@ -68,7 +68,8 @@ pub(crate) async fn run(log: Log) {
     let fit = usize::try_from(options.uploads_bytes_max / options.segment_bytes.max(1)).unwrap_or(PUTS_MAX);
     let puts = Arc::new(Semaphore::new(fit.clamp(1, PUTS_MAX)));
     let (sender, receiver) = mpsc::channel(PUTS_MAX);
-    let builder = Builder { log: log.clone(), producers: HashMap::new(), started: Vec::new(), puts, sender };
+    let builder =
+        Builder { log: log.clone(), producers: HashMap::new(), started: Vec::new(), pool: Pool::new(), puts, sender };
     let committer = Committer { log: log.clone(), receiver };
     // What is being put when the log stops is not committed: it is put again by the next start, and swept where it lies.
     tokio::select! {
@@ -94,6 +95,8 @@ struct Builder {
     producers: HashMap<TopicPartition, Producers>,
     /// Those that are not committed yet.
     started: Vec<Arc<Segment>>,
+    /// For segments that are no longer in memory.
+    pool: Pool,
     puts: Arc<Semaphore>,
     sender: mpsc::Sender<UnderWay>,
 }
@@ -106,7 +109,10 @@ impl Builder {
             let segment = loop {
                 match self.next() {
                     Some(segment) => break segment,
-                    None => inner.shared.sealed.notified().await,
+                    None => {
+                        self.pool.rest();
+                        inner.shared.sealed.notified().await;
+                    }
                 }
             };
             self.started.push(segment.clone());
@@ -139,7 +145,7 @@ impl Builder {
         let mut trouble = Trouble::new(inner, segment);
         let mut unread = 0;
         let object = loop {
-            let error = match object::build(inner, segment, &mut self.producers).await {
+            let error = match object::build(inner, segment, &mut self.producers, &self.pool).await {
                 Ok(object) => break Arc::new(object),
                 Err(error) => error,
             };

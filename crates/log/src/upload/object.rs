@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use journal::{Entry, Segment};
+use journal::{Entry, Pool, Segment};
 use object_store::path::Path;
 use objects::format::{Built, ExtentSource, ObjectBuilder};
 use records::{Batch, Timestamp, TopicPartition};
@@ -29,8 +29,9 @@ pub(super) async fn build(
     inner: &Arc<Inner>,
     segment: &Arc<Segment>,
     producers: &mut HashMap<TopicPartition, Producers>,
+    pool: &Pool,
 ) -> Result<SegmentObject, UploadError> {
-    let extents = by_partition(inner, segment).await?;
+    let extents = by_partition(inner, segment, pool).await?;
     let id = inner.random.uuid();
     let image = inner.metadata.image();
     let (now, idle) = (inner.clock.now(), idle_before(inner));
@@ -67,11 +68,12 @@ pub(super) async fn build(
 async fn by_partition(
     inner: &Arc<Inner>,
     segment: &Arc<Segment>,
+    pool: &Pool,
 ) -> Result<BTreeMap<TopicPartition, Vec<Batch>>, UploadError> {
-    let (worker, segment) = (inner.clone(), segment.clone());
+    let (worker, segment, pool) = (inner.clone(), segment.clone(), pool.clone());
     let read = move || {
         let is_own = segment.journal() == worker.journal_id;
-        segment.read_all(|of, entry| if is_own { remembered(&worker, of, entry) } else { None })
+        segment.read_all(|of, entry| if is_own { remembered(&worker, of, entry) } else { None }, &pool)
     };
     let frames = tokio::task::spawn_blocking(read).await.map_err(|_| FetchError::Stopping)??;
     let image = inner.metadata.image();
