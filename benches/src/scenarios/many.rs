@@ -30,6 +30,8 @@ fn memory(settings: &Settings, rows: &mut Rows) -> Result<()> {
     let loads = [false, true].map(|spread| Load { spread, ..Load::plain(LOADED, Batches::Default) });
     let systems = warmed(settings, &[Kind::Weir, Kind::KafkaCache], &Load::plain(1, Batches::Default))?;
     in_turn(settings, &systems, LOADED, |system, topic| {
+        // A topic of so many partitions takes a system a while to make after it has said that it is made.
+        weir_bench::produce(system, topic, &loads[1], Some(records_per_s(1)), settings.full)?;
         for load in &loads {
             let produce = || weir_bench::produce(system, topic, load, Some(records_per_s(MIB_PER_S)), settings.rate);
             measure(system, produce)?.record(rows, &load.case(), "weir bench", system.name());

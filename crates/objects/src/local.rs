@@ -5,12 +5,15 @@
 //! exactly one wins; over a network file system that is only as true as its locks are. A plain overwrite or a delete
 //! does not take the lock: a key that is replaced conditionally must not be written in another way.
 //!
+//! A large object is synced piece by piece while it is written. Written whole and synced then, it would hold up every other
+//! sync on that disk: those of the journal, which often lies on the same one.
+//!
 //! The entity tag is made of inode, time of modification and size, and file systems reuse inodes: a replace therefore
 //! makes the time of modification grow, so that no tag ever comes back.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -29,6 +32,8 @@ use tokio::sync::Mutex;
 const STORE: &str = "directory";
 /// Names that end in `#` and digits are staging files, which listings leave out.
 const LOCK_FILE: &str = ".conditional#0";
+/// So much is written before it is synced; larger objects are written by us.
+const PIECE_BYTES: usize = 2 << 20;
 /// How many abandoned staging files of one key a replace steps over.
 const STAGING_TRIES: u32 = 10_000;
 
@@ -55,34 +60,55 @@ impl LocalStore {
         let Some(expected) = expected.e_tag else {
             return Err(generic("a conditional replace needs the entity tag of what it replaces"));
         };
-        let replace = Replace {
-            file: self.inner.path_to_filesystem(location)?,
-            lock: self.root.join(LOCK_FILE),
-            fsync: self.fsync,
-            location: location.clone(),
-        };
+        let write = self.write(location)?;
         let turn = Arc::clone(&self.turn).lock_owned().await;
         // The work goes on when the caller goes away, as it does in a store behind a network; it takes its turn with it.
         let done = tokio::task::spawn_blocking(move || {
-            let done = replace.run(&payload, &expected);
+            let done = write.replace(&payload, &expected);
             drop(turn);
             done
         });
-        let e_tag = done.await??;
-        Ok(PutResult { e_tag: Some(e_tag), version: None, extensions: Default::default() })
+        Ok(put_result(done.await??))
+    }
+
+    async fn overwrite(&self, location: &Path, payload: PutPayload) -> Result<PutResult> {
+        let write = self.write(location)?;
+        Ok(put_result(tokio::task::spawn_blocking(move || write.overwrite(&payload)).await??))
+    }
+
+    fn write(&self, location: &Path) -> Result<Write> {
+        let file = self.inner.path_to_filesystem(location)?;
+        Ok(Write { root: self.root.clone(), file, fsync: self.fsync, location: location.clone() })
     }
 }
 
-struct Replace {
+fn put_result(e_tag: String) -> PutResult {
+    PutResult { e_tag: Some(e_tag), version: None, extensions: Default::default() }
+}
+
+struct Write {
+    root: Arc<FilePath>,
     file: PathBuf,
-    lock: PathBuf,
     fsync: bool,
     location: Path,
 }
 
-impl Replace {
-    fn run(&self, payload: &PutPayload, expected: &str) -> Result<String> {
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).map_err(generic)?;
+impl Write {
+    fn overwrite(&self, payload: &PutPayload) -> Result<String> {
+        let folder = self.file.parent().unwrap_or(&self.root);
+        if !folder.is_dir() {
+            std::fs::create_dir_all(folder).map_err(generic)?;
+            for above in folder.ancestors().skip(1).take_while(|above| self.fsync && above.starts_with(&self.root)) {
+                sync_folder(above)?;
+            }
+        }
+        let (staged, path) = self.stage()?;
+        self.publish_or_remove(staged, &path, payload, None)
+    }
+
+    fn replace(&self, payload: &PutPayload, expected: &str) -> Result<String> {
+        let lock = self.root.join(LOCK_FILE);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(lock).map_err(generic)?;
         lock.lock().map_err(generic)?;
         let current = match std::fs::metadata(&self.file) {
             Ok(metadata) if metadata.is_file() => metadata,
@@ -94,12 +120,23 @@ impl Replace {
             return Err(self.lost("it was replaced"));
         }
         let (staged, path) = self.stage()?;
-        let done = self.publish(staged, &path, payload, &current);
+        let done = self.publish_or_remove(staged, &path, payload, Some(&current));
+        drop(lock);
+        done
+    }
+
+    fn publish_or_remove(
+        &self,
+        staged: File,
+        path: &FilePath,
+        payload: &PutPayload,
+        current: Option<&Metadata>,
+    ) -> Result<String> {
+        let done = self.publish(staged, path, payload, current);
         if done.is_err() {
             // Best effort: a staging file that stays is left out of listings and stepped over.
-            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_file(path);
         }
-        drop(lock);
         done
     }
 
@@ -117,13 +154,27 @@ impl Replace {
         Err(generic("too many staging files were left beside the object"))
     }
 
-    fn publish(&self, mut staged: File, path: &FilePath, payload: &PutPayload, current: &Metadata) -> Result<String> {
-        for bytes in payload {
-            staged.write_all(bytes).map_err(generic)?;
+    fn publish(
+        &self,
+        mut staged: File,
+        path: &FilePath,
+        payload: &PutPayload,
+        current: Option<&Metadata>,
+    ) -> Result<String> {
+        let mut unsynced = 0;
+        for piece in payload.iter().flat_map(|bytes| bytes.chunks(PIECE_BYTES)) {
+            staged.write_all(piece).map_err(generic)?;
+            unsynced += piece.len();
+            if self.fsync && unsynced >= PIECE_BYTES {
+                staged.sync_data().map_err(generic)?;
+                unsynced = 0;
+            }
         }
-        let before = current.modified().map_err(generic)?;
-        let natural = staged.metadata().and_then(|metadata| metadata.modified()).map_err(generic)?;
-        staged.set_modified(natural.max(before + Duration::from_micros(1))).map_err(generic)?;
+        if let Some(current) = current {
+            let before = current.modified().map_err(generic)?;
+            let natural = staged.metadata().and_then(|metadata| metadata.modified()).map_err(generic)?;
+            staged.set_modified(natural.max(before + Duration::from_micros(1))).map_err(generic)?;
+        }
         if self.fsync {
             staged.sync_all().map_err(generic)?;
         }
@@ -132,7 +183,7 @@ impl Replace {
         if self.fsync
             && let Some(folder) = self.file.parent()
         {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(generic)?;
+            sync_folder(folder)?;
         }
         Ok(e_tag)
     }
@@ -140,6 +191,10 @@ impl Replace {
     fn lost(&self, why: &'static str) -> Error {
         Error::Precondition { path: self.location.to_string(), source: why.into() }
     }
+}
+
+fn sync_folder(folder: &FilePath) -> Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(generic)
 }
 
 /// The entity tag that `LocalFileSystem` gives; a test holds the two together.
@@ -169,6 +224,7 @@ impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
         match std::mem::take(&mut options.mode) {
             PutMode::Update(expected) => self.replace(location, payload, expected).await,
+            PutMode::Overwrite if payload.content_length() > PIECE_BYTES => self.overwrite(location, payload).await,
             mode => self.inner.put_opts(location, payload, PutOptions { mode, ..options }).await,
         }
     }
@@ -287,5 +343,32 @@ mod tests {
         store.put_opts(&key, "2".into(), update(&tag)).await.unwrap();
         let listed: Vec<_> = store.list(None).map_ok(|meta| meta.location).try_collect().await.unwrap();
         assert_eq!(listed, vec![key]);
+    }
+
+    #[tokio::test]
+    async fn a_large_object_is_written_in_pieces_and_replaces_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(folder.path(), true).unwrap();
+        let key = Path::from("a/b/object");
+        for (seed, sizes) in [(1, vec![PIECE_BYTES * 2 + 7]), (2, vec![61, PIECE_BYTES - 61, 1, PIECE_BYTES, 3])] {
+            let slices = sizes.into_iter().map(|len| bytes::Bytes::from(vec![seed; len]));
+            let payload: PutPayload = slices.collect();
+            let expected: Vec<u8> = payload.iter().flatten().copied().collect();
+            let put = store.put(&key, payload).await.unwrap();
+            let got = store.get(&key).await.unwrap();
+            assert_eq!(put.e_tag, got.meta.e_tag);
+            assert_eq!(got.bytes().await.unwrap(), expected);
+        }
+        let listed: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
+        assert_eq!(listed.len(), 1, "nothing is left beside it: {listed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_large_object_that_cannot_be_written_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(folder.path(), true).unwrap();
+        std::fs::write(folder.path().join("a"), "a file in the place of a folder").unwrap();
+        let payload: PutPayload = vec![0; PIECE_BYTES + 1].into();
+        store.put(&Path::from("a/object"), payload).await.unwrap_err();
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 /// How many chunks are fetched ahead of a reader at most.
-pub const READ_AHEAD_CHUNKS_MAX: u64 = 16;
+const READ_AHEAD_CHUNKS_MAX: u64 = 16;
 /// A reader that went through so many chunks without a jump goes through much: what it reads is read once.
 const SCAN_AFTER_CHUNKS: u64 = 8;
 
@@ -20,7 +20,7 @@ pub(super) struct Part {
 ///
 /// A read is sequential when it starts inside or at the end of the read before it, and ends after it, or when it is in the
 /// part that was said to follow. The first one that is opens a window of one chunk; the window doubles with each further
-/// chunk that the reader enters, up to [`READ_AHEAD_CHUNKS_MAX`], and reaches into the parts that follow; any other read
+/// chunk that the reader enters, up to sixteen, and reaches into the parts that follow; any other read
 /// closes it. When the reader comes to an object that nobody announced, a window that was open starts again with one chunk.
 #[derive(Debug, Clone, Default)]
 pub struct ReadAhead {

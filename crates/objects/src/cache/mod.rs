@@ -7,7 +7,9 @@
 //! - A reader that goes through much ([`ReadAhead`] tells it) reads what nobody wants again. Its chunks have a part of the
 //!   cache of their own, and it gets half of the GETs at most: it takes nothing from those who come back to what they read.
 //! - A reader that goes forward ([`ReadAhead`]) has the chunks before it fetched, 1 to 16 of them, as long as it stays
-//!   sequential, and from one object to the next. These fetches have a bound of their own, and are left out when it is reached: they never delay a reader.
+//!   sequential, and from one object to the next. These fetches have a bound of their own, and are left out when it is
+//!   reached: they never delay a reader. So have the chunks that were fetched ahead and that nobody has read yet, of all
+//!   readers together: they are still there when their readers come.
 //!
 //! Objects are immutable, so nothing here ever gets old. What is read is not checked: the format's checksums do that.
 //! Request cost: one GET per chunk that was not there, 1 GiB read once in sequence is 1024 GETs.
@@ -26,6 +28,7 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -36,7 +39,7 @@ use crate::Lane;
 use crate::format::FormatError;
 
 use ahead::Part;
-pub use ahead::{READ_AHEAD_CHUNKS_MAX, ReadAhead};
+pub use ahead::ReadAhead;
 pub use metrics::Metrics;
 
 /// What one cached chunk costs besides its bytes.
@@ -172,15 +175,17 @@ struct Inner {
     store: Arc<dyn ObjectStore>,
     options: Options,
     lane: Lane,
-    cache: Cache<(Uuid, u64), Bytes>,
+    cache: Cache<(Uuid, u64), Arc<Chunk>>,
     /// The part for readers that go through much.
-    scanned: Cache<(Uuid, u64), Bytes>,
+    scanned: Cache<(Uuid, u64), Arc<Chunk>>,
     metrics: Metrics,
     waiting: Arc<Semaphore>,
     fetches: Semaphore,
     /// Of these, what readers that go through much may have.
     scans: Semaphore,
     prefetches: Arc<Semaphore>,
+    /// Chunks that were fetched ahead and that nobody has read yet.
+    unread: Arc<Semaphore>,
     /// How far ahead a reader is fetched for at most, in chunks.
     window_max: u64,
     tasks: TaskTracker,
@@ -195,6 +200,22 @@ struct Ask {
     scan: bool,
     /// A reader's place among those that wait; or the right to one GET ahead of readers.
     _permit: OwnedSemaphorePermit,
+    /// The right of a chunk to be there before anybody reads it.
+    unread: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// A part of an object in memory.
+struct Chunk {
+    bytes: Bytes,
+    /// Until somebody reads it; gone with the chunk if nobody does.
+    unread: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Chunk {
+    fn read(&self) -> Bytes {
+        self.unread.lock().take();
+        self.bytes.clone()
+    }
 }
 
 impl Reader {
@@ -223,6 +244,7 @@ impl Reader {
         // What is on its way counts for no part of the cache: all of it together is less than half of its size.
         let at_once = usize::try_from((capacity / 4 / options.chunk_bytes).max(1)).unwrap_or(usize::MAX);
         let fetches_max = options.fetches_max.min(at_once);
+        let ahead_max = (for_scans / 2 / options.chunk_bytes).max(1);
         let inner = Inner {
             store,
             options,
@@ -234,8 +256,8 @@ impl Reader {
             fetches: Semaphore::new(fetches_max),
             scans: Semaphore::new((fetches_max / 2).max(1)),
             prefetches: Arc::new(Semaphore::new(options.prefetches_max.min((at_once / 2).max(1)))),
-            // What is fetched ahead must still be there when its reader comes.
-            window_max: (for_scans / 2 / options.chunk_bytes).min(at_once as u64 / 2).max(1),
+            unread: Arc::new(Semaphore::new(usize::try_from(ahead_max).unwrap_or(Semaphore::MAX_PERMITS))),
+            window_max: ahead_max.min(at_once as u64 / 2).max(1),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
@@ -302,7 +324,10 @@ impl Reader {
     ) -> Result<Vec<Bytes>, ReadError> {
         let chunk_bytes = self.inner.options.chunk_bytes;
         let parts: Vec<Part> = following.iter().map(Stretch::part).collect();
-        let next = ahead.note(range.clone(), &at.part(), &parts, chunk_bytes, self.inner.window_max);
+        // The more readers there are, the less far ahead each of them is fetched for: what waits for long is evicted.
+        let free = self.inner.unread.available_permits() as u64;
+        let window_max = (free / 4).clamp(1, self.inner.window_max);
+        let next = ahead.note(range.clone(), &at.part(), &parts, chunk_bytes, window_max);
         for (id, chunks) in next {
             let Some(stretch) = std::iter::once(at).chain(following).find(|stretch| stretch.object.id == id) else {
                 continue;
@@ -328,13 +353,14 @@ impl Reader {
         for part in [&self.inner.cache, &self.inner.scanned] {
             if let Some(chunk) = part.get(&(object.id, number)).await {
                 self.inner.metrics.hits.inc();
-                return Ok(chunk);
+                return Ok(chunk.read());
             }
         }
         self.inner.metrics.misses.inc();
         let place = Arc::clone(&self.inner.waiting).acquire_owned().await.map_err(|_| ReadError::Closed)?;
-        let filled = self.fill(object, number, Ask { in_turn: true, scan, _permit: place }).await;
-        filled.unwrap_or(Err(ReadError::Closed))
+        let ask = Ask { in_turn: true, scan, _permit: place, unread: Mutex::default() };
+        let filled = self.fill(object, number, ask).await;
+        Ok(filled.unwrap_or(Err(ReadError::Closed))?.read())
     }
 
     fn prefetch(&self, object: &Object, numbers: Range<u64>, scan: bool) {
@@ -343,19 +369,23 @@ impl Reader {
             if self.inner.cache.contains_key(&key) || self.inner.scanned.contains_key(&key) {
                 continue;
             }
-            let Ok(permit) = Arc::clone(&self.inner.prefetches).try_acquire_owned() else {
+            let permits = Arc::clone(&self.inner.prefetches)
+                .try_acquire_owned()
+                .and_then(|permit| Ok((permit, Arc::clone(&self.inner.unread).try_acquire_owned()?)));
+            let Ok((permit, unread)) = permits else {
                 self.inner.metrics.prefetches_left_out.inc();
                 continue;
             };
             self.inner.metrics.prefetches.inc();
             // The tracker owns the task; an error comes up again when a reader asks.
-            drop(self.fill(object, number, Ask { in_turn: false, scan, _permit: permit }));
+            let ask = Ask { in_turn: false, scan, _permit: permit, unread: Mutex::new(Some(unread)) };
+            drop(self.fill(object, number, ask));
         }
     }
 
     /// Fetches a chunk into the cache in a task of its own, so that it goes on when nobody waits any more. The number of
     /// such tasks is bounded by the permits in `ask`.
-    fn fill(&self, object: &Object, number: u64, ask: Ask) -> JoinHandle<Result<Bytes, ReadError>> {
+    fn fill(&self, object: &Object, number: u64, ask: Ask) -> JoinHandle<Result<Arc<Chunk>, ReadError>> {
         let inner = Arc::clone(&self.inner);
         let object = object.clone();
         let fill = async move {
@@ -375,18 +405,20 @@ impl Reader {
 }
 
 /// A part of the cache, of so many bytes.
-fn part(capacity_bytes: u64) -> Cache<(Uuid, u64), Bytes> {
+fn part(capacity_bytes: u64) -> Cache<(Uuid, u64), Arc<Chunk>> {
     Cache::builder()
         // A chunk that was just fetched must get in, however often older ones were asked for: else it is fetched again
         // for the next few records in it.
         .eviction_policy(EvictionPolicy::lru())
-        .weigher(|_, chunk: &Bytes| u32::try_from(chunk.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES))
+        .weigher(|_, chunk: &Arc<Chunk>| {
+            u32::try_from(chunk.bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
+        })
         .max_capacity(capacity_bytes)
         .build()
 }
 
 impl Inner {
-    async fn fetch(&self, object: &Object, number: u64, ask: &Ask) -> Result<Bytes, ReadError> {
+    async fn fetch(&self, object: &Object, number: u64, ask: &Ask) -> Result<Arc<Chunk>, ReadError> {
         // Its own turn first, so that one who waits for it holds none of the others'.
         let _scan = match ask.in_turn && ask.scan {
             true => Some(self.scans.acquire().await.map_err(|_| ReadError::Closed)?),
@@ -416,6 +448,7 @@ impl Inner {
             Ok(bytes) => self.metrics.get_bytes.inc_by(bytes.len() as u64),
             Err(_) => self.metrics.get_errors.inc(),
         };
-        got
+        let unread = Mutex::new(ask.unread.lock().take());
+        got.map(|bytes| Arc::new(Chunk { bytes, unread }))
     }
 }

@@ -330,6 +330,25 @@ async fn a_reader_that_goes_through_much_evicts_nothing_that_others_come_back_to
 }
 
 #[tokio::test]
+async fn what_is_fetched_ahead_of_many_readers_is_there_when_they_come() {
+    let options = Options { capacity_bytes: 128 * ENTRY, scan_bytes: 48 * ENTRY, ..Options::default() };
+    let bench = Bench::new(400_000, options).await;
+    let (part, unread_max) = (25 * CHUNK, bench.reader.inner.unread.available_permits());
+    let mut readers = vec![ReadAhead::new(); 16];
+    for done in (0..part).step_by(250) {
+        for (ahead, number) in readers.iter_mut().zip(0..) {
+            let range = number * part..(number + 1) * part;
+            let (at, stretch) = (range.start + done, Stretch { range, ..bench.whole() });
+            bench.reader.read_on(&stretch, at..at + 250, &[], ahead).await.unwrap();
+            bench.reader.inner.scanned.run_pending_tasks().await;
+        }
+    }
+    assert!(gets(&bench) <= 450, "hardly one of 400 chunks is fetched twice: {} GETs", gets(&bench));
+    assert!(bench.reader.metrics().prefetches.get() > 100, "{}", bench.reader.metrics().prefetches.get());
+    assert_eq!(bench.reader.inner.unread.available_permits(), unread_max, "all were read");
+}
+
+#[tokio::test]
 async fn readers_that_go_through_much_leave_turns_to_others() {
     let bench = Bench::new(400_000, Options { fetches_max: 4, prefetches_max: 0, ..Options::default() }).await;
     let mut scanning = Vec::new();

@@ -255,9 +255,8 @@ fn documented_defaults_are_the_defaults() {
             let Some(said) = text.split("Default:").nth(1).filter(|_| actual.is_number()) else { continue };
             // A share of the memory says so in words.
             let shares = [
-                ("a quarter of", 4),
                 ("an eighth of", 8),
-                ("half of `memory_bytes`", 8),
+                ("half of `memory_bytes`", 16),
                 ("a sixteenth of", 16),
                 ("a thirty-second of", 32),
                 ("a sixty-fourth of", 64),
@@ -333,7 +332,7 @@ mod listeners {
 #[test]
 fn defaults_follow_from_the_memory_and_are_shown() {
     let loaded = from(MINIMAL).unwrap();
-    assert_eq!(source_of(&loaded, "cache.memory_bytes"), ((MEMORY / 4).into(), "default".to_owned()));
+    assert_eq!(source_of(&loaded, "cache.memory_bytes"), ((MEMORY / 8).into(), "default".to_owned()));
     assert_eq!(source_of(&loaded, "limits.answers_memory_bytes"), ((MEMORY / 8).into(), "default".to_owned()));
     let loaded = from(&format!("{MINIMAL}limits:\n  requests_memory_bytes: 33554432\n")).unwrap();
     assert_eq!(source_of(&loaded, "limits.request_bytes_max"), (33_554_432.into(), "default".to_owned()));
